@@ -1,0 +1,149 @@
+# `make help' tells what there is to make.
+
+# Only the rules below: the built-in ones would compile guests as programs.
+MAKEFLAGS += --no-builtin-rules
+
+PREFIX	?= /usr/local
+CFLAGS	?= -O2 -g
+MODE	?= 64
+RAM	?= 2M
+
+WARN	:= -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes \
+	   -Wmissing-prototypes -Wpointer-arith -Wwrite-strings
+
+# A static program starts faster. libc.a is not everywhere, however, and
+# rcrt1.o is what makes a static program position-independent.
+libfile	= $(filter /%,$(shell $(CC) -print-file-name=$(1)))
+STATIC	:= $(if $(and $(call libfile,libc.a),$(call libfile,rcrt1.o)),y)
+PIE	:= $(if $(STATIC),-static-pie,-pie)
+
+# The sanitizers' runtime wants a dynamic program.
+SAN	:= -fsanitize=address,undefined -fno-sanitize-recover=all
+
+HOST_CFLAGS	= -std=gnu11 $(WARN) -fPIE $(CPPFLAGS) $(CFLAGS)
+HOST_LDFLAGS	= $(PIE) -Wl,-z,relro,-z,now,-z,noexecstack $(LDFLAGS)
+
+# Guests run on bare metal, so whatever a distribution's compiler adds by
+# default is turned off. SSE is only there in long mode, and only for code that
+# asks for it. CFLAGS and LDFLAGS are not for guests: GUEST_CFLAGS is.
+GUEST_CFLAGS	?= -O2
+BITS		= $(if $(filter 64,$(MODE)),64,32)
+BARE		= -m$(MODE) -std=gnu11 -ffreestanding -fno-pic -fno-pie \
+		  -fno-stack-protector -fcf-protection=none \
+		  -fno-asynchronous-unwind-tables -fno-unwind-tables \
+		  -fno-tree-vectorize -fno-tree-slp-vectorize -mno-red-zone \
+		  -fno-delete-null-pointer-checks -fno-strict-aliasing \
+		  $(if $(filter 64,$(MODE)),,-mno-mmx -mno-sse) \
+		  -Wall -Wextra -Wno-array-bounds -I. $(GUEST_CFLAGS)
+# What an image must fit below: 64 KiB in real mode; elsewhere the end of RAM
+# less a page for the stack.
+RAM_END		= $(if $(filter 16,$(MODE)),0x10000,$(RAM)-0x1000)
+
+GUESTS	:= guest16 guest32 guest64
+# The tests' guests end in their mode as the built-in ones do. One in C is
+# built for every mode: x.c gives x16, x32 and x64.
+TEST_C	:= $(basename $(wildcard tests/guests/*.c))
+TEST_GUESTS	:= $(TEST_C:=16) $(TEST_C:=32) $(TEST_C:=64) \
+		   $(basename $(wildcard tests/guests/*.s))
+TESTS	?= $(wildcard tests/*.t)
+
+all: simple-kvm
+
+simple-kvm: simple-kvm.o $(GUESTS:=.img.o)
+	$(CC) $(HOST_CFLAGS) $(HOST_LDFLAGS) -o $@ $^ $(LDLIBS)
+
+simple-kvm.o: simple-kvm.c simple-kvm.flags
+	$(CC) $(HOST_CFLAGS) -MMD -c -o $@ $<
+
+asan/simple-kvm: simple-kvm.c $(GUESTS:=.img.o) simple-kvm.flags
+	@mkdir -p $(@D)
+	$(CC) -std=gnu11 $(WARN) $(CPPFLAGS) -O1 -g $(SAN) $(LDFLAGS) -o $@ \
+		$(filter %.c %.o,$^) $(LDLIBS)
+
+# ---------------------------------------------------------------- guests
+
+guest16.% tests/guests/%16.bin tests/guests/%16.elf: override MODE = 16
+guest32.% tests/guests/%32.bin tests/guests/%32.elf: override MODE = 32
+guest64.% tests/guests/%64.bin tests/guests/%64.elf: override MODE = 64
+$(foreach g,$(GUESTS) $(TEST_GUESTS),$(g).bin $(g).elf): override RAM = 2M
+
+%.o: %.c %.flags
+	$(CC) $(BARE) -MMD -c -o $@ $<
+
+define test_guest_rule
+tests/guests/%$(1).o: tests/guests/%.c tests/guests/%$(1).flags
+	$$(CC) $$(BARE) -MMD -c -o $$@ $$<
+endef
+$(foreach m,16 32 64,$(eval $(call test_guest_rule,$(m))))
+
+%.o: %.s %.flags
+	$(AS) --$(BITS) -o $@ $<
+
+%.elf: %.o guest.ld
+	$(LD) -m $(if $(filter 64,$(MODE)),elf_x86_64,elf_i386) -n -static \
+		--build-id=none -z noexecstack --defsym=ram_end=$(RAM_END) \
+		-T guest.ld -o $@ $<
+
+%.bin: %.elf
+	$(OBJCOPY) -O binary $< $@
+
+# The image as an object file: read-only data between NAME and NAME_end, and a
+# note that it needs no executable stack, which binutils 2.40 asks for.
+%.img.o: %.bin
+	$(OBJCOPY) -I binary -O elf64-x86-64 -B i386:x86-64 \
+		--rename-section .data=.rodata,alloc,load,readonly,data,contents \
+		--redefine-sym _binary_$*_bin_start=$* \
+		--redefine-sym _binary_$*_bin_end=$*_end \
+		--strip-symbol _binary_$*_bin_size \
+		--add-section .note.GNU-stack=/dev/null \
+		--set-section-flags .note.GNU-stack=contents,readonly $< $@
+
+OBJCOPY	?= objcopy
+
+# What is built with other flags than last time, or for another mode, is built
+# again: the flags are in a file that is only written when they change.
+simple-kvm.flags: FLAGS = $(CC) $(HOST_CFLAGS) $(HOST_LDFLAGS)
+%.flags: FLAGS = $(CC) $(AS) $(LD) $(BARE) $(RAM_END)
+%.flags: FORCE
+	@printf '%s\n' '$(FLAGS)' | cmp -s - $@ || \
+		printf '%s\n' '$(FLAGS)' >$@
+
+FORCE:
+.PHONY: all run test asan clean install uninstall help FORCE
+.SECONDARY:
+.DELETE_ON_ERROR:
+
+# ------------------------------------------------------------- everything else
+
+run: simple-kvm
+	./simple-kvm --long
+
+# SANITIZE=1 tests a build that watches every memory access.
+test: $(if $(SANITIZE),asan/)simple-kvm $(TEST_GUESTS:=.bin)
+	@command -v prove >/dev/null || \
+		{ echo 'prove not found: apt-get install perl' >&2; exit 1; }
+	SIMPLE_KVM=$(CURDIR)/$< MAKE='$(MAKE)' prove $(PROVEFLAGS) $(TESTS)
+
+install: simple-kvm
+	install -d '$(DESTDIR)$(PREFIX)/bin'
+	install -m 755 simple-kvm '$(DESTDIR)$(PREFIX)/bin/simple-kvm'
+
+uninstall:
+	rm -f '$(DESTDIR)$(PREFIX)/bin/simple-kvm'
+
+clean:
+	rm -rf simple-kvm asan
+	rm -f $(foreach d,. tests/guests,$(addprefix $(d)/,*.o *.d *.elf *.bin *.flags))
+
+help:
+	@echo 'make             build ./simple-kvm'
+	@echo 'make run         build it and run the guest of long mode'
+	@echo 'make test        run the tests (SANITIZE=1: on a sanitizer build;'
+	@echo '                 REQUIRE_KVM=1: without KVM, fail and do not skip)'
+	@echo 'make NAME.bin    build a flat guest image from NAME.c or NAME.s'
+	@echo '                 (MODE=16, 32 or 64; RAM=2M: what it must fit into)'
+	@echo 'make install     to PREFIX, /usr/local unless told; DESTDIR is known'
+	@echo 'make uninstall   remove what install put there'
+	@echo 'make clean       remove what was built'
+
+-include $(wildcard *.d tests/guests/*.d)
