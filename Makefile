@@ -28,7 +28,7 @@ HOST_LDFLAGS	= $(PIE) -Wl,-z,relro,-z,now,-z,noexecstack $(LDFLAGS)
 # asks for it. CFLAGS and LDFLAGS are not for guests: GUEST_CFLAGS is.
 GUEST_CFLAGS	?= -O2
 BITS		= $(if $(filter 64,$(MODE)),64,32)
-BARE		= -m$(MODE) -std=gnu11 -ffreestanding -fno-pic -fno-pie \
+BARE		= -m$(MODE) -DMODE=$(MODE) -std=gnu11 -ffreestanding -fno-pic -fno-pie \
 		  -fno-stack-protector -fcf-protection=none \
 		  -fno-asynchronous-unwind-tables -fno-unwind-tables \
 		  -fno-tree-vectorize -fno-tree-slp-vectorize -mno-red-zone \
@@ -109,7 +109,8 @@ simple-kvm.flags: FLAGS = $(CC) $(HOST_CFLAGS) $(HOST_LDFLAGS)
 		printf '%s\n' '$(FLAGS)' >$@
 
 FORCE:
-.PHONY: all run test asan clean install uninstall help FORCE
+.PHONY: all run test test-svm test-vmx test-backends install uninstall clean \
+	help FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -123,6 +124,13 @@ test: $(if $(SANITIZE),asan/)simple-kvm $(TEST_GUESTS:=.bin)
 	@command -v prove >/dev/null || \
 		{ echo 'prove not found: apt-get install perl' >&2; exit 1; }
 	SIMPLE_KVM=$(CURDIR)/$< MAKE='$(MAKE)' prove $(PROVEFLAGS) $(TESTS)
+
+# The tests on other KVM backends, in emulated machines.
+test-svm: BACKENDS = svm
+test-vmx: BACKENDS = vmx
+test-backends: BACKENDS = svm vmx
+test-svm test-vmx test-backends: simple-kvm $(TEST_GUESTS:=.bin)
+	TESTS='$(TESTS)' PROVEFLAGS='$(PROVEFLAGS)' tests/backends/run $(BACKENDS)
 
 install: simple-kvm
 	install -d '$(DESTDIR)$(PREFIX)/bin'
@@ -140,6 +148,9 @@ help:
 	@echo 'make run         build it and run the guest of long mode'
 	@echo 'make test        run the tests (SANITIZE=1: on a sanitizer build;'
 	@echo '                 REQUIRE_KVM=1: without KVM, fail and do not skip)'
+	@echo 'make test-svm, test-vmx, test-backends'
+	@echo '                 run the tests on kvm_amd, on kvm_intel, on both, in'
+	@echo '                 emulated machines (KEEP=DIR: leave the logs there)'
 	@echo 'make NAME.bin    build a flat guest image from NAME.c or NAME.s'
 	@echo '                 (MODE=16, 32 or 64; RAM=2M: what it must fit into)'
 	@echo 'make install     to PREFIX, /usr/local unless told; DESTDIR is known'

@@ -63,6 +63,15 @@ sed 's/HELLO/Hello/' guest64.c >"$T/x" && cp "$T/x" guest64.c
 
 built 'a dynamic program, where libc.a is missing' STATIC=
 like '...names its interpreter' "$(readelf -l simple-kvm)" INTERP
+# valgrind looks at the dynamic program: it needs the C library's symbols.
+if [ ! -w /dev/kvm ] || ! command -v valgrind >/dev/null; then
+	skip 'no error that valgrind sees' 'needs KVM and valgrind'
+else
+	for mode in -r -s -l; do
+		succeeds "no error that valgrind sees, $mode" valgrind -q \
+			--leak-check=full --error-exitcode=9 ./simple-kvm $mode
+	done
+fi
 if [ -e "$(${CC:-cc} -print-file-name=rcrt1.o)" ] &&
 	[ -e "$(${CC:-cc} -print-file-name=libc.a)" ]; then
 	built 'a static program, where libc.a is there'
