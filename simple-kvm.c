@@ -16,7 +16,7 @@
  *	 5. Modes: tables in guest memory, registers
  *	 6. Images: built-in, or from a file
  *	 7. Ports: what the guest's I/O instructions reach
- *	 8. Reports: exits by name
+ *	 8. Reports: registers, exceptions, exits by name
  *	 9. The run loop
  *	10. The verdict and the command line
  *
@@ -25,24 +25,35 @@
  */
 #define _GNU_SOURCE
 #include <asm/processor-flags.h>
+#include <elf.h>
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <limits.h>
 #include <linux/kvm.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/time.h>
+#include <time.h>
 #include <unistd.h>
 
 #define VERSION "0.1"
+
+/* The kernel's integers, by the short names it has for them. */
+typedef __u8 u8;
+typedef __u16 u16;
+typedef __u32 u32;
+typedef __u64 u64;
+
+#define ARRAY_SIZE(a) (sizeof(a) / sizeof(*(a)))
 
 /* ====================================================================== 1 ===
  * What this is: the statuses, the memory map
@@ -52,18 +63,23 @@
  * function below has to hand an error on, and each can be read straight down.
  */
 enum status {
-	STATUS_OK = 0,    /* the guest halted, with the right result */
-	STATUS_GUEST = 1, /* the guest failed */
-	STATUS_USAGE = 2, /* a bad option or a bad image */
-	STATUS_HOST = 3,  /* KVM or the host failed, or lacks the mode */
+	STATUS_OK = 0,        /* the guest halted, with the right result */
+	STATUS_GUEST = 1,     /* the guest failed */
+	STATUS_USAGE = 2,     /* a bad option or a bad image */
+	STATUS_HOST = 3,      /* KVM or the host failed, or lacks the mode */
+	STATUS_TIMEOUT = 124, /* --timeout ran out: as timeout(1) has it */
+	STATUS_SIGNAL = 128, /* plus the number of the signal that stopped us */
 };
 
 /*
  * Guest physical memory. It begins at address 0, and simple-kvm fills the part
  * below the image before the guest starts:
  *
+ *	0x00000   interrupt vectors of real mode, 32 of them
  *	0x00400   result: the built-in guests store 42 here
  *	0x00500   GDT: null, code (selector 0x08), data (selector 0x10)
+ *	0x00600   exception stubs, 4 bytes for each of the vectors 0 to 31
+ *	0x01000   IDT, vectors 0 to 31
  *	0x02000   PML4 (long mode) or page directory (32-bit paging)
  *	0x03000   PDPT
  *	0x04000   page directories, one for each GiB, at most three
@@ -75,6 +91,8 @@ enum status {
 enum layout {
 	RESULT = 0x400,
 	GDT = 0x500,
+	STUBS = 0x600,
+	IDT = 0x1000,
 	PML4 = 0x2000,
 	PDPT = 0x3000,
 	PD = 0x4000,
@@ -112,7 +130,7 @@ enum segment_type {
  * A segment from 0 to 4 GiB for 32-bit code or data in ring 0, in KVM's form:
  * the selector and the hidden part of a segment register (SDM 3.4.3).
  */
-static struct kvm_segment flat_segment(uint16_t selector, uint8_t type)
+static struct kvm_segment flat_segment(u16 selector, u8 type)
 {
 	return (struct kvm_segment){
 		.base = 0,
@@ -131,52 +149,101 @@ static struct kvm_segment flat_segment(uint16_t selector, uint8_t type)
  * The same segment as the eight bytes that the CPU reads from the GDT when code
  * loads the selector (SDM 3.4.5, figure 3-8).
  */
-static uint64_t descriptor(const struct kvm_segment *seg)
+static u64 descriptor(const struct kvm_segment *seg)
 {
-	uint64_t limit = seg->g ? seg->limit >> 12 : seg->limit;
+	u64 limit = seg->g ? seg->limit >> 12 : seg->limit;
 
 	return (limit & 0xffff) | (seg->base & 0xffffff) << 16 |
-	       (uint64_t)seg->type << 40 | (uint64_t)seg->s << 44 |
-	       (uint64_t)seg->dpl << 45 | (uint64_t)seg->present << 47 |
-	       (limit >> 16 & 0xf) << 48 | (uint64_t)seg->l << 53 |
-	       (uint64_t)seg->db << 54 | (uint64_t)seg->g << 55 |
+	       (u64)seg->type << 40 | (u64)seg->s << 44 | (u64)seg->dpl << 45 |
+	       (u64)seg->present << 47 | (limit >> 16 & 0xf) << 48 |
+	       (u64)seg->l << 53 | (u64)seg->db << 54 | (u64)seg->g << 55 |
 	       (seg->base >> 24 & 0xff) << 56;
 }
 
-/* One bit of a register, by the name that the manual gives it. */
-struct bit {
-	uint64_t mask;
-	const char *name;
-};
-
-#define CR0(bit)  X86_CR0_##bit, #bit
-#define CR4(bit)  X86_CR4_##bit, #bit
-#define EFER(bit) EFER_##bit, #bit
-
-static const struct bit cr0_bits[] = {
-	{ CR0(PE) }, { CR0(MP) }, { CR0(EM) }, { CR0(TS) },
-	{ CR0(ET) }, { CR0(NE) }, { CR0(WP) }, { CR0(AM) },
-	{ CR0(NW) }, { CR0(CD) }, { CR0(PG) }, { 0, NULL },
-};
-static const struct bit cr4_bits[] = {
-	{ CR4(PSE) },        { CR4(PAE) }, { CR4(OSFXSR) },
-	{ CR4(OSXMMEXCPT) }, { 0, NULL },
-};
-static const struct bit efer_bits[] = {
-	{ EFER(LME) },
-	{ EFER(LMA) },
-	{ 0, NULL },
-};
-
 /*
- * The name of the first of the bits that is set in value; "a bit without a
- * name" when the table has none for it.
+ * An entry of the IDT: an interrupt gate (SDM 6.11) to code at offset in the
+ * segment of selector 0x08. Long mode has 32 bits more of offset, in a second
+ * u64; ours are zero.
  */
-static const char *bit_name(const struct bit *bits, uint64_t value)
+static u64 interrupt_gate(u64 offset)
 {
-	while (bits->name && !(bits->mask & value))
-		bits++;
-	return bits->name ? bits->name : "a bit without a name";
+	const u64 present = 0x80, gate = 0x0e;
+
+	return (offset & 0xffff) | 0x08 << 16 | (present | gate) << 40 |
+	       (offset >> 16 & 0xffff) << 48;
+}
+
+/* The names of registers' bits, by their numbers. */
+/* clang-format off */
+static const char *const rflags_bits[64] = {
+	"CF", [2] = "PF", [4] = "AF", [6] = "ZF", "SF", "TF", "IF", "DF", "OF",
+	[14] = "NT", [16] = "RF", "VM", "AC", "VIF", "VIP", "ID",
+};
+static const char *const cr0_bits[64] = {
+	"PE", "MP", "EM", "TS", "ET", "NE", [16] = "WP", [18] = "AM",
+	[29] = "NW", "CD", "PG",
+};
+static const char *const cr4_bits[64] = {
+	"VME", "PVI", "TSD", "DE", "PSE", "PAE", "MCE", "PGE", "PCE", "OSFXSR",
+	"OSXMMEXCPT", "UMIP", "LA57", "VMXE", "SMXE", [16] = "FSGSBASE",
+	"PCIDE", "OSXSAVE", [20] = "SMEP", "SMAP", "PKE",
+};
+static const char *const efer_bits[64] = {
+	"SCE", [8] = "LME", [10] = "LMA", "NXE",
+};
+/* clang-format on */
+
+/* A line of text that is put together piece by piece, then printed whole. */
+struct line {
+	size_t len;
+	char text[240];
+};
+
+/* Append to a line, as printf() would print; what is too much is left out. */
+static void __attribute__((format(printf, 2, 3)))
+add(struct line *line, const char *format, ...)
+{
+	size_t room = sizeof(line->text) - line->len;
+	va_list args;
+	int n;
+
+	va_start(args, format);
+	n = vsnprintf(line->text + line->len, room, format, args);
+	va_end(args);
+	if (n > 0)
+		line->len += (size_t)n < room ? (size_t)n : room - 1;
+}
+
+/* Append the names of the bits that are set in value, each behind prefix. */
+static void add_bits(struct line *line, const char *prefix,
+		     const char *const bits[64], u64 value)
+{
+	for (int i = 0; i < 64; i++)
+		if (value >> i & 1 && bits[i])
+			add(line, "%s%s", prefix, bits[i]);
+}
+
+/* Append bytes as two hexadecimal digits each. */
+static void add_bytes(struct line *line, const u8 *bytes, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		add(line, " %02x", bytes[i]);
+}
+
+/* Print a line on stderr, and make it an empty one again. */
+static void say(struct line *line)
+{
+	warnx("%s", line->text);
+	*line = (struct line){ 0 };
+}
+
+/* The first bytes of something, at most 8, as the number that they are. */
+static u64 number(const void *bytes, size_t size)
+{
+	u64 value = 0;
+
+	memcpy(&value, bytes, size);
+	return value;
 }
 
 /* ====================================================================== 3 ===
@@ -190,8 +257,15 @@ static const char *bit_name(const struct bit *bits, uint64_t value)
 struct console {
 	bool tty;    /* stdout is a terminal */
 	size_t used; /* how many of the bytes wait to be written */
-	uint8_t bytes[1 << 16];
+	u8 bytes[1 << 16];
 };
+
+/*
+ * The signal that ends the run, SIGALRM for --timeout; 0 until there is one.
+ * Set by the handler in chapter 9. It is here because a reader that has stopped
+ * reading must not keep the run from ending.
+ */
+static volatile sig_atomic_t stop_signal;
 
 /*
  * Get ready to collect output; the buffer itself stays untouched, to cost no
@@ -202,35 +276,53 @@ static void console_init(struct console *console)
 {
 	console->used = 0;
 	console->tty = isatty(STDOUT_FILENO);
-	if (!console->tty && errno == EBADF)
-		err(STATUS_HOST, "standard output");
+	if (!console->tty && errno != ENOTTY && errno != EINVAL)
+		err(STATUS_HOST, "standard output: isatty");
 	/* A reader that went away shall be an error of write() like others. */
 	if (signal(SIGPIPE, SIG_IGN) == SIG_ERR)
-		err(STATUS_HOST, "signal SIGPIPE");
+		err(STATUS_HOST, "signal");
 }
 
-/* Wait until stdout, which somebody made non-blocking, takes bytes again. */
-static void console_wait(void)
+/* Wait up to a second for stdout to take bytes. Returns whether it does. */
+static bool console_ready(void)
 {
 	struct pollfd out = { .fd = STDOUT_FILENO, .events = POLLOUT };
 
-	if (poll(&out, 1, -1) < 0 && errno != EINTR)
-		err(STATUS_HOST, "poll standard output");
+	/* Fifty times 20 ms, as each may be cut short by the timer's tick. */
+	for (int tries = 0; tries < 50; tries++)
+		if (poll(&out, 1, 20) > 0)
+			return true;
+	return false;
 }
 
-/* Write all that waits. What cannot be written ends with STATUS_HOST. */
+/*
+ * Write all that waits. What cannot be written ends with STATUS_HOST. Once the
+ * run is to stop, a reader that takes nothing for a second loses the rest.
+ */
 static void console_flush(struct console *console)
 {
-	const uint8_t *next = console->bytes;
+	const u8 *next = console->bytes;
 
 	while (console->used > 0) {
-		ssize_t n = write(STDOUT_FILENO, next, console->used);
+		size_t len = console->used;
+		ssize_t n;
 
+		if (stop_signal && !console_ready()) {
+			warnx("nobody reads the output: %zu bytes of it are "
+			      "lost",
+			      len);
+			console->used = 0;
+			return;
+		}
+		/* So much a pipe takes without blocking when it is ready. */
+		if (stop_signal && len > PIPE_BUF)
+			len = PIPE_BUF;
+		n = write(STDOUT_FILENO, next, len);
 		if (n >= 0) {
 			next += n;
 			console->used -= (size_t)n;
 		} else if (errno == EAGAIN) {
-			console_wait();
+			console_ready();
 		} else if (errno != EINTR) {
 			err(STATUS_HOST, "write to standard output");
 		}
@@ -238,8 +330,7 @@ static void console_flush(struct console *console)
 }
 
 /* Take len bytes of output from the guest. */
-static void console_put(struct console *console, const uint8_t *data,
-			size_t len)
+static void console_put(struct console *console, const u8 *data, size_t len)
 {
 	bool line = console->tty && memchr(data, '\n', len);
 
@@ -273,19 +364,56 @@ struct vcpu {
 };
 
 struct vm {
-	int sys_fd;        /* /dev/kvm */
-	int fd;            /* the virtual machine */
-	uint8_t *mem;      /* guest physical address 0 */
-	uint64_t mem_size; /* in bytes, a multiple of 4096 */
+	int sys_fd;      /* /dev/kvm */
+	int fd;          /* the virtual machine */
+	u8 *mem;         /* guest physical address 0 */
+	u64 mem_size;    /* in bytes, a multiple of 4096 */
+	u64 image_start; /* what the guest's image occupies... */
+	u64 image_end;   /* ...and the address behind it */
 	struct vcpu vcpu;
 	struct console console;
 	bool stopped; /* the guest asked to end the run... */
 	int status;   /* ...with this exit status */
 };
 
+/* What a person can do about a call's error, for what people really meet. */
+static const struct remedy {
+	const char *call; /* a part of the message */
+	int error;
+	const char *remedy;
+} remedies[] = {
+	{ "/dev/kvm", ENOENT,
+	  "load the module kvm_intel or kvm_amd; should that fail, "
+	  "virtualisation is off in the firmware, or in the host of this VM" },
+	{ "/dev/kvm", ENXIO, "load the module kvm_intel or kvm_amd" },
+	{ "/dev/kvm", EACCES, "join its group: sudo usermod -aG kvm $USER" },
+	{ "/dev/kvm", EPERM, "the container must be given the device" },
+	{ "API_VERSION", ENOTTY, "/dev/kvm is not a KVM device" },
+	{ "KVM_", ENOTTY, "this KVM lacks the call: use a newer kernel" },
+	{ "CREATE_VM", EBUSY, "another hypervisor has the CPU: stop it" },
+	{ "", EMFILE, "allow more open files: ulimit -n" },
+	{ "", ENOMEM, "free some memory, or raise its limit: ulimit -v" },
+};
+
+/*
+ * End with STATUS_HOST and a message that says which call failed, why (by
+ * errno), and what to do about it if that is known.
+ */
+static void __attribute__((noreturn)) host_error(const char *call)
+{
+	int error = errno;
+
+	warn("%s", call);
+	for (size_t i = 0; i < ARRAY_SIZE(remedies); i++)
+		if (remedies[i].error == error &&
+		    strstr(call, remedies[i].call))
+			errx(STATUS_HOST, "%s", remedies[i].remedy);
+	exit(STATUS_HOST);
+}
+
 /*
  * An ioctl that has to succeed. Returns what it returned, which for some is a
- * file descriptor or a size; an error ends with STATUS_HOST and its name.
+ * file descriptor or a size; an error is a host_error() with its name.
  */
 #define KVM(fd, request, arg) \
 	kvm_ioctl(fd, request, #request, (unsigned long)(arg))
@@ -296,13 +424,15 @@ static int kvm_ioctl(int fd, unsigned long request, const char *name,
 	int ret = ioctl(fd, request, arg);
 
 	if (ret < 0)
-		err(STATUS_HOST, "%s", name);
+		host_error(name);
 	return ret;
 }
 
 /*
  * Open /dev/kvm and see that it speaks the API that we do: the version has been
- * 12 since Linux 2.6.22, and the KVM API tells us to refuse any other.
+ * 12 since Linux 2.6.22, and the KVM API tells us to refuse any other. What
+ * came later has capabilities to ask for; this is the latest of those that we
+ * need.
  */
 static void open_kvm(struct vm *vm)
 {
@@ -310,18 +440,21 @@ static void open_kvm(struct vm *vm)
 
 	vm->sys_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 	if (vm->sys_fd < 0)
-		err(STATUS_HOST, "open /dev/kvm");
+		host_error("open /dev/kvm");
 	version = KVM(vm->sys_fd, KVM_GET_API_VERSION, 0);
 	if (version != KVM_API_VERSION)
 		errx(STATUS_HOST, "KVM_GET_API_VERSION: %d, where %d is needed",
 		     version, KVM_API_VERSION);
+	if (!KVM(vm->sys_fd, KVM_CHECK_EXTENSION, KVM_CAP_IMMEDIATE_EXIT))
+		errx(STATUS_HOST, "KVM_CHECK_EXTENSION: this KVM lacks "
+				  "KVM_CAP_IMMEDIATE_EXIT: use Linux 4.13");
 }
 
 /*
  * Give the machine mem_size bytes of RAM, all zero, at guest physical address
  * 0.
  */
-static void create_ram(struct vm *vm, uint64_t mem_size)
+static void create_ram(struct vm *vm, u64 mem_size)
 {
 	struct kvm_userspace_memory_region region = {
 		.slot = 0,
@@ -338,8 +471,7 @@ static void create_ram(struct vm *vm, uint64_t mem_size)
 	vm->mem = mmap(NULL, mem_size, PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (vm->mem == MAP_FAILED)
-		err(STATUS_HOST, "mmap %llu bytes of guest RAM",
-		    (unsigned long long)mem_size);
+		host_error("mmap guest RAM");
 
 	/*
 	 * Let the kernel share pages that are the same in several guests. This
@@ -348,31 +480,25 @@ static void create_ram(struct vm *vm, uint64_t mem_size)
 	 */
 	(void)madvise(vm->mem, mem_size, MADV_MERGEABLE);
 
-	region.userspace_addr = (uintptr_t)vm->mem;
+	region.userspace_addr = (unsigned long)vm->mem;
 	KVM(vm->fd, KVM_SET_USER_MEMORY_REGION, &region);
 }
 
 /*
- * Let the guest see the CPUID of the host, as far as KVM can virtualise it.
- * How many entries that takes is not known before: KVM says E2BIG to too few.
+ * Let the guest see the CPUID of the host, as far as KVM can virtualise it. KVM
+ * itself keeps at most 256 entries, and says E2BIG to an array that is too
+ * small.
  */
 static void copy_cpuid(struct vm *vm)
 {
-	struct kvm_cpuid2 *cpuid = NULL;
-	uint32_t nent = 64;
+	const u32 nent = 256;
+	struct kvm_cpuid2 *cpuid =
+		calloc(1, sizeof(*cpuid) + nent * sizeof(*cpuid->entries));
 
-	for (;;) {
-		cpuid = realloc(cpuid, sizeof(*cpuid) +
-					       nent * sizeof(*cpuid->entries));
-		if (!cpuid)
-			err(STATUS_HOST, "realloc");
-		*cpuid = (struct kvm_cpuid2){ .nent = nent };
-		if (!ioctl(vm->sys_fd, KVM_GET_SUPPORTED_CPUID, cpuid))
-			break;
-		if (errno != E2BIG)
-			err(STATUS_HOST, "KVM_GET_SUPPORTED_CPUID");
-		nent *= 2;
-	}
+	if (!cpuid)
+		host_error("calloc");
+	cpuid->nent = nent;
+	KVM(vm->sys_fd, KVM_GET_SUPPORTED_CPUID, cpuid);
 	KVM(vm->vcpu.fd, KVM_SET_CPUID2, cpuid);
 	free(cpuid);
 }
@@ -393,12 +519,12 @@ static void create_vcpu(struct vm *vm)
 	vcpu->kvm_run = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE,
 			     MAP_SHARED, vcpu->fd, 0);
 	if (vcpu->kvm_run == MAP_FAILED)
-		err(STATUS_HOST, "mmap struct kvm_run");
+		host_error("mmap struct kvm_run");
 	copy_cpuid(vm);
 }
 
 /* Make a machine with one CPU and mem_size bytes of RAM. */
-static void create_vm(struct vm *vm, uint64_t mem_size)
+static void create_vm(struct vm *vm, u64 mem_size)
 {
 	vm->stopped = false;
 	open_kvm(vm);
@@ -422,31 +548,70 @@ static void create_vm(struct vm *vm, uint64_t mem_size)
  * from the CPU's reset state in sregs and changes what its mode needs.
  */
 
-/* Real mode: the segment registers at 0, so that an offset is an address. */
+/*
+ * Where exceptions lead: vector v to the stub at STUBS + 4 * v, which halts. So
+ * the run loop finds out which exception it was from where the guest halted,
+ * and the rest from the frame that the CPU has pushed. Without a handler an
+ * exception would become a double, then a triple fault, which tells nothing.
+ */
+static const u8 stub[4] = {
+	0xf4,       /* hlt */
+	0xeb, 0xfd, /* jmp, back to the hlt */
+	0x90,       /* nop, never reached */
+};
+enum { VECTORS = 32 }; /* the CPU's own exceptions: SDM 6.3.1, table 6-1 */
+
+static void write_stubs(struct vm *vm)
+{
+	for (size_t v = 0; v < VECTORS; v++)
+		memcpy(vm->mem + STUBS + v * sizeof(stub), stub, sizeof(stub));
+}
+
+/*
+ * Real mode (SDM 20.1): the segment registers at 0, so that an offset is an
+ * address, and at address 0 a table with the address of each vector's handler.
+ */
 static void setup_real(struct vm *vm, struct kvm_sregs *sregs)
 {
-	(void)vm;
-	/* The reset state, for fetching the BIOS: selector f000, base ffff0000.
+	u32 *ivt = (void *)vm->mem;
+
+	for (u32 v = 0; v < VECTORS; v++)
+		ivt[v] = STUBS + v * (u32)sizeof(stub); /* segment 0, offset */
+	/* At reset CS is for fetching the BIOS: selector f000, base ffff0000.
 	 */
 	sregs->cs.selector = 0;
 	sregs->cs.base = 0;
 }
 
+/* Build the IDT, with a gate of one u64 for each vector, or of two. */
+static void build_idt(struct vm *vm, struct kvm_sregs *sregs, unsigned words)
+{
+	u64 *idt = (void *)(vm->mem + IDT);
+
+	for (u32 v = 0; v < VECTORS; v++) {
+		idt[v * words + words - 1] = 0; /* the high half, if any */
+		idt[v * words] = interrupt_gate(STUBS + v * sizeof(stub));
+	}
+	sregs->idt.base = IDT;
+	sregs->idt.limit = (u16)(VECTORS * words * sizeof(*idt) - 1);
+}
+
 /*
  * Protected mode (SDM 9.9.1): a GDT with one code and one data segment, each
- * all of the 4 GiB, and the segment registers as if loaded from it.
+ * all of the 4 GiB, the segment registers as if loaded from it, and an IDT.
  */
 static void setup_protected(struct vm *vm, struct kvm_sregs *sregs)
 {
 	struct kvm_segment code = flat_segment(0x08, SEGMENT_CODE);
 	struct kvm_segment data = flat_segment(0x10, SEGMENT_DATA);
-	uint64_t *gdt = (void *)(vm->mem + GDT);
+	u64 *gdt = (void *)(vm->mem + GDT);
 
 	gdt[0] = 0; /* never used: selector 0 means "no segment" */
 	gdt[1] = descriptor(&code);
 	gdt[2] = descriptor(&data);
 	sregs->gdt.base = GDT;
 	sregs->gdt.limit = 3 * sizeof(*gdt) - 1;
+	build_idt(vm, sregs, 1);
 
 	sregs->cs = code;
 	sregs->ds = sregs->es = sregs->fs = sregs->gs = sregs->ss = data;
@@ -480,10 +645,10 @@ static void enable_paging(struct kvm_sregs *sregs)
  */
 static void setup_paged(struct vm *vm, struct kvm_sregs *sregs)
 {
-	uint32_t *pd = (void *)(vm->mem + PML4);
+	u32 *pd = (void *)(vm->mem + PML4);
 
 	setup_protected(vm, sregs);
-	for (uint32_t i = 0; (uint64_t)i << 22 < vm->mem_size; i++)
+	for (u32 i = 0; (u64)i << 22 < vm->mem_size; i++)
 		pd[i] = i << 22 | PDE64_PRESENT | PDE64_RW | PDE64_USER |
 			PDE64_PS;
 	enable_paging(sregs);
@@ -503,17 +668,17 @@ static void setup_paged(struct vm *vm, struct kvm_sregs *sregs)
  */
 static void setup_long(struct vm *vm, struct kvm_sregs *sregs)
 {
-	const uint64_t flags = PDE64_PRESENT | PDE64_RW | PDE64_USER;
-	uint64_t *pml4 = (void *)(vm->mem + PML4);
-	uint64_t *pdpt = (void *)(vm->mem + PDPT);
-	uint64_t *pd = (void *)(vm->mem + PD);
-	uint64_t *gdt = (void *)(vm->mem + GDT);
+	const u64 flags = PDE64_PRESENT | PDE64_RW | PDE64_USER;
+	u64 *pml4 = (void *)(vm->mem + PML4);
+	u64 *pdpt = (void *)(vm->mem + PDPT);
+	u64 *pd = (void *)(vm->mem + PD);
+	u64 *gdt = (void *)(vm->mem + GDT);
 
 	setup_protected(vm, sregs);
 	pml4[0] = PDPT | flags;
-	for (uint64_t i = 0; i << 30 < vm->mem_size; i++)
+	for (u64 i = 0; i << 30 < vm->mem_size; i++)
 		pdpt[i] = (PD + i * 4096) | flags;
-	for (uint64_t i = 0; i << 21 < vm->mem_size; i++)
+	for (u64 i = 0; i << 21 < vm->mem_size; i++)
 		pd[i] = i << 21 | flags | PDE64_PS;
 	enable_paging(sregs);
 
@@ -524,21 +689,22 @@ static void setup_long(struct vm *vm, struct kvm_sregs *sregs)
 	sregs->cs.l = 1;
 	sregs->cs.db = 0;
 	gdt[1] = descriptor(&sregs->cs);
+	build_idt(vm, sregs, 2);
 }
 
 /* The built-in guests, linked in as bytes: see %.img.o in the Makefile. */
-extern const uint8_t guest16[], guest16_end[];
-extern const uint8_t guest32[], guest32_end[];
-extern const uint8_t guest64[], guest64_end[];
+extern const u8 guest16[], guest16_end[];
+extern const u8 guest32[], guest32_end[];
+extern const u8 guest64[], guest64_end[];
 
 /* A mode of the CPU, and all that differs from mode to mode. */
 struct mode {
 	const char *name;
-	int option;               /* on the command line */
-	const uint8_t *image;     /* the built-in guest... */
-	const uint8_t *image_end; /* ...and the byte behind it */
-	size_t width;             /* of the result, in bytes */
-	const char *accumulator;  /* the register of that width */
+	int option;              /* on the command line */
+	const u8 *image;         /* the built-in guest... */
+	const u8 *image_end;     /* ...and the byte behind it */
+	size_t width;            /* of the result, in bytes */
+	const char *accumulator; /* the register of that width */
 	void (*setup)(struct vm *vm, struct kvm_sregs *sregs);
 };
 
@@ -553,45 +719,37 @@ static const struct mode modes[] = {
 /* The mode of an option letter; NULL when it is no mode's. */
 static const struct mode *find_mode(int option)
 {
-	for (size_t i = 0; i < sizeof(modes) / sizeof(*modes); i++)
+	for (size_t i = 0; i < ARRAY_SIZE(modes); i++)
 		if (modes[i].option == option)
 			return &modes[i];
 	return NULL;
 }
 
 /*
- * End with STATUS_HOST, and the name of the bit, if a register that makes the
- * mode is not as it was set.
- */
-static void check_register(const struct mode *mode, const char *name,
-			   const struct bit *bits, uint64_t want, uint64_t got)
-{
-	if (want != got)
-		errx(STATUS_HOST,
-		     "%s: this KVM does not have it, for it did not set %s.%s "
-		     "as asked; try another mode, or a host with kvm_intel or "
-		     "kvm_amd",
-		     mode->name, name, bit_name(bits, want ^ got));
-}
-
-/*
  * KVM_SET_SREGS may succeed without doing all that it was asked (kvm-pvm has no
  * 32-bit paging, and clears CR0.PG). A guest would die of that in ways hard to
- * understand, so read the registers back.
+ * understand, so read the registers back, and end with STATUS_HOST and the
+ * names of the bits that are not as they were set.
  */
 static void check_mode(struct vm *vm, const struct mode *mode,
 		       const struct kvm_sregs *want)
 {
 	struct kvm_sregs got;
+	struct line bad = { 0 };
 
 	KVM(vm->vcpu.fd, KVM_GET_SREGS, &got);
-	check_register(mode, "CR0", cr0_bits, want->cr0, got.cr0);
-	check_register(mode, "CR4", cr4_bits, want->cr4, got.cr4);
-	check_register(mode, "EFER", efer_bits, want->efer, got.efer);
+	add_bits(&bad, " CR0.", cr0_bits, want->cr0 ^ got.cr0);
+	add_bits(&bad, " CR4.", cr4_bits, want->cr4 ^ got.cr4);
+	add_bits(&bad, " EFER.", efer_bits, want->efer ^ got.efer);
+	if (bad.len > 0)
+		errx(STATUS_HOST,
+		     "%s: this KVM does not have it, for it did not set%s as "
+		     "asked: try another mode, or kvm_intel or kvm_amd",
+		     mode->name, bad.text);
 }
 
 /* Put the CPU into a mode, about to execute the instruction at entry. */
-static void enter_mode(struct vm *vm, const struct mode *mode, uint64_t entry)
+static void enter_mode(struct vm *vm, const struct mode *mode, u64 entry)
 {
 	struct kvm_sregs sregs;
 	struct kvm_regs regs = {
@@ -600,6 +758,7 @@ static void enter_mode(struct vm *vm, const struct mode *mode, uint64_t entry)
 	};
 
 	KVM(vm->vcpu.fd, KVM_GET_SREGS, &sregs);
+	write_stubs(vm);
 	mode->setup(vm, &sregs);
 	KVM(vm->vcpu.fd, KVM_SET_SREGS, &sregs);
 	check_mode(vm, mode, &sregs);
@@ -609,57 +768,252 @@ static void enter_mode(struct vm *vm, const struct mode *mode, uint64_t entry)
 }
 
 /* ====================================================================== 6 ===
- * Images: built-in, or from a file
+ * Images: built-in, flat file, ELF file
  *
- * An image is copied to guest physical address 0x8000 and entered at its first
- * byte. It must leave room for the stack above it; in real mode the stack is
- * below, but a 16-bit offset reaches no further than 64 KiB.
+ * A flat image is copied to guest physical address 0x8000 and entered at its
+ * first byte. An ELF file says itself which of its parts belong where, and
+ * where it wants to be entered. Either must keep off the tables below 0x8000,
+ * and off the stack of at least 4 KiB at the end of RAM; in real mode the stack
+ * is below the image, but a 16-bit offset reaches no further than 64 KiB.
+ *
+ * A file may say anything, so its numbers are checked before they are used, and
+ * in a way that cannot overflow: whether a + b <= c, as a <= c && b <= c - a.
  */
+struct image {
+	const char *path; /* NULL: built-in */
+	const u8 *data;
+	size_t size;
+};
 
-/* How many bytes an image may have in this mode. */
-static size_t image_limit(const struct vm *vm, const struct mode *mode)
+/* End with STATUS_USAGE and a message about the image. */
+static void __attribute__((noreturn, format(printf, 2, 3)))
+bad_image(const struct image *image, const char *format, ...)
 {
-	uint64_t end =
-		mode->option == 'r' ? REAL_END : vm->mem_size - STACK_ROOM;
+	struct line why = { 0 };
+	va_list args;
 
-	return end - IMAGE;
+	va_start(args, format);
+	vsnprintf(why.text, sizeof(why.text), format, args);
+	va_end(args);
+	errx(STATUS_USAGE, "%s: %s", image->path, why.text);
 }
 
-/* Copy the mode's built-in guest into guest memory. */
-static void load_builtin(struct vm *vm, const struct mode *mode)
+/* As realloc(), but ends when there is no memory. */
+static void *resize(void *memory, size_t size)
 {
-	size_t size = (size_t)(mode->image_end - mode->image);
-
-	memcpy(vm->mem + IMAGE, mode->image, size); /* guest.ld saw it fit */
+	memory = realloc(memory, size);
+	if (!memory)
+		host_error("realloc");
+	return memory;
 }
 
 /*
- * Read a file into guest memory. One that cannot be read, is empty or does not
- * fit ends with STATUS_USAGE.
+ * Read a file to its end; it may be a pipe. Debug information may make it
+ * larger than the RAM that it is for, but more than 64 MiB of it is taken for a
+ * mistake.
  */
-static void load_file(struct vm *vm, const struct mode *mode, const char *path)
+static struct image read_image(const char *path, u64 mem_size)
 {
-	size_t limit = image_limit(vm, mode), size = 0;
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t n;
+	struct image image = { .path = path };
+	size_t room = 1 << 15, limit = mem_size + (64 << 20);
+	u8 *data = NULL;
+	ssize_t n = 1;
 
 	if (fd < 0)
 		err(STATUS_USAGE, "%s", path);
-	/* A byte more than fits, to see that there is one more. */
-	while (size <= limit &&
-	       (n = read(fd, vm->mem + IMAGE + size, limit + 1 - size)) != 0) {
+	while (n != 0) {
+		if (image.size > limit)
+			bad_image(&image, "too large for the guest's RAM");
+		if (!data || image.size == room)
+			data = resize(data, room *= 2);
+		n = read(fd, data + image.size, room - image.size);
 		if (n > 0)
-			size += (size_t)n;
-		else if (errno != EINTR)
+			image.size += (size_t)n;
+		else if (n < 0 && errno != EINTR)
 			err(STATUS_USAGE, "%s", path);
 	}
-	if (size == 0)
-		errx(STATUS_USAGE, "%s: the file is empty", path);
-	if (size > limit)
-		errx(STATUS_USAGE,
-		     "%s: too large: an image for %s has at most %zu bytes",
-		     path, mode->name, limit);
 	close(fd);
+	if (image.size == 0)
+		bad_image(&image, "the file is empty");
+	image.data = resize(data, image.size);
+	return image;
+}
+
+/* 64 or 32, as an ELF file's class says; 0 when it is not an ELF file. */
+static int elf_bits(const struct image *image)
+{
+	if (image->size < SELFMAG || memcmp(image->data, ELFMAG, SELFMAG))
+		return 0;
+	return image->size > EI_CLASS && image->data[EI_CLASS] == ELFCLASS64
+		       ? 64
+		       : 32;
+}
+
+/*
+ * Copy size bytes to a guest physical address, where they occupy mem_size
+ * bytes; the rest stays zero, as all RAM is at first. Ends if they do not
+ * belong there.
+ */
+static void load_part(struct vm *vm, const struct mode *mode,
+		      const struct image *image, u64 address, u64 mem_size,
+		      const u8 *data, u64 size)
+{
+	u64 end = mode->option == 'r' ? REAL_END : vm->mem_size - STACK_ROOM;
+
+	if (address < IMAGE)
+		bad_image(image, "0x%llx is below 0x%x, where the tables are",
+			  address, IMAGE);
+	if (address > end || mem_size > end - address)
+		bad_image(image,
+			  "too large for %s: %llu bytes at 0x%llx, where the "
+			  "limit is 0x%llx",
+			  mode->name, mem_size, address, end);
+	memcpy(vm->mem + address, data, size);
+	if (address < vm->image_start)
+		vm->image_start = address;
+	if (address + mem_size > vm->image_end)
+		vm->image_end = address + mem_size;
+}
+
+/* The ELF header; that of a 32-bit file with its fields made 64-bit ones. */
+static Elf64_Ehdr elf_header(const struct image *image)
+{
+	bool is64 = elf_bits(image) == 64;
+	Elf32_Ehdr eh = { 0 };
+	Elf64_Ehdr eh64;
+
+	if (image->size < (is64 ? sizeof(eh64) : sizeof(eh)))
+		bad_image(image, "the ELF header is truncated");
+	if (is64)
+		return *(Elf64_Ehdr *)memcpy(&eh64, image->data, sizeof(eh64));
+	memcpy(&eh, image->data, sizeof(eh));
+	return (Elf64_Ehdr){ .e_type = eh.e_type,
+			     .e_machine = eh.e_machine,
+			     .e_entry = eh.e_entry,
+			     .e_phoff = eh.e_phoff,
+			     .e_phentsize = eh.e_phentsize,
+			     .e_phnum = eh.e_phnum };
+}
+
+/* Program header number i, in the same form; elf_check() saw that it is there.
+ */
+static Elf64_Phdr program_header(const struct image *image,
+				 const Elf64_Ehdr *eh, u32 i)
+{
+	const u8 *from = image->data + eh->e_phoff + i * eh->e_phentsize;
+	Elf32_Phdr ph;
+	Elf64_Phdr ph64;
+
+	if (elf_bits(image) == 64)
+		return *(Elf64_Phdr *)memcpy(&ph64, from, sizeof(ph64));
+	memcpy(&ph, from, sizeof(ph));
+	return (Elf64_Phdr){ .p_type = ph.p_type,
+			     .p_offset = ph.p_offset,
+			     .p_paddr = ph.p_paddr,
+			     .p_filesz = ph.p_filesz,
+			     .p_memsz = ph.p_memsz };
+}
+
+/* See that an ELF file is a program for this CPU in this mode. */
+static void elf_check(const struct image *image, const Elf64_Ehdr *eh,
+		      const struct mode *mode)
+{
+	bool is64 = elf_bits(image) == 64;
+	u32 size = is64 ? sizeof(Elf64_Phdr) : sizeof(Elf32_Phdr);
+
+	if (!is64 && image->data[EI_CLASS] != ELFCLASS32)
+		bad_image(image, "its class is neither 32 nor 64 bits");
+	if (image->data[EI_DATA] != ELFDATA2LSB)
+		bad_image(image, "its byte order is not that of x86");
+	if (eh->e_machine != (is64 ? EM_X86_64 : EM_386))
+		bad_image(image, "it is for another machine than x86");
+	if (is64 != (mode->option == 'l'))
+		bad_image(image, "a %d-bit file cannot run in %s",
+			  elf_bits(image), mode->name);
+	if (eh->e_type != ET_EXEC && eh->e_type != ET_DYN)
+		bad_image(image, "it is not a linked program");
+	if (eh->e_phnum == 0 || eh->e_phnum > 64)
+		bad_image(image, "%u program headers, where 1 to 64 can be",
+			  eh->e_phnum);
+	if (eh->e_phentsize != size || eh->e_phoff > image->size ||
+	    eh->e_phnum * size > image->size - eh->e_phoff)
+		bad_image(image, "its program headers are truncated");
+}
+
+/*
+ * See that a segment is all there, and needs no dynamic loader, which it would
+ * as an interpreter's name, or as a dynamic section that lists relocations.
+ */
+static void segment_check(const struct image *image, const Elf64_Phdr *ph)
+{
+	size_t word = (size_t)elf_bits(image) / 8;
+	const u8 *p;
+
+	if (ph->p_offset > image->size ||
+	    ph->p_filesz > image->size - ph->p_offset)
+		bad_image(image, "a segment is truncated");
+	if (ph->p_type == PT_LOAD && ph->p_filesz > ph->p_memsz)
+		bad_image(image, "a segment is larger than its memory");
+	if (ph->p_type == PT_INTERP)
+		bad_image(image, "not static: it needs an interpreter");
+	if (ph->p_type != PT_DYNAMIC)
+		return;
+	p = image->data + ph->p_offset;
+	for (u64 n = ph->p_filesz / (2 * word); n > 0; n--) {
+		u64 tag = number(p, word), value = number(p + word, word);
+
+		if (value > 0 &&
+		    (tag == DT_RELSZ || tag == DT_RELASZ || tag == DT_PLTRELSZ))
+			bad_image(image, "not static: it has relocations");
+		p += 2 * word;
+	}
+}
+
+/* Load the segments of an ELF file. Returns the address of its entry. */
+static u64 load_elf(struct vm *vm, const struct mode *mode,
+		    const struct image *image)
+{
+	Elf64_Ehdr eh = elf_header(image);
+	bool entry_found = false;
+
+	elf_check(image, &eh, mode);
+	for (u32 i = 0; i < eh.e_phnum; i++) {
+		Elf64_Phdr ph = program_header(image, &eh, i);
+
+		segment_check(image, &ph);
+		if (ph.p_type != PT_LOAD || ph.p_memsz == 0)
+			continue;
+		load_part(vm, mode, image, ph.p_paddr, ph.p_memsz,
+			  image->data + ph.p_offset, ph.p_filesz);
+		if (eh.e_entry - ph.p_paddr < ph.p_memsz)
+			entry_found = true;
+		for (u32 j = 0; j < i; j++) {
+			Elf64_Phdr other = program_header(image, &eh, j);
+
+			if (other.p_type == PT_LOAD && other.p_memsz &&
+			    ph.p_paddr < other.p_paddr + other.p_memsz &&
+			    other.p_paddr < ph.p_paddr + ph.p_memsz)
+				bad_image(image, "two segments overlap");
+		}
+	}
+	if (!entry_found)
+		bad_image(image, "its entry, 0x%llx, is in no segment",
+			  (u64)eh.e_entry);
+	return eh.e_entry;
+}
+
+/* Put an image into guest memory. Returns the address to enter it at. */
+static u64 load_image(struct vm *vm, const struct mode *mode,
+		      const struct image *image)
+{
+	vm->image_start = vm->mem_size;
+	vm->image_end = 0;
+	if (elf_bits(image))
+		return load_elf(vm, mode, image);
+	load_part(vm, mode, image, IMAGE, image->size, image->data,
+		  image->size);
+	return IMAGE;
 }
 
 /* ====================================================================== 7 ===
@@ -667,43 +1021,44 @@ static void load_file(struct vm *vm, const struct mode *mode, const char *path)
  *
  * IN and OUT leave the guest (KVM_EXIT_IO). KVM has put the bytes that an OUT
  * wrote into the shared kvm_run, and takes what an IN reads from there. To add
- * a hypercall, write a function and give it a row in the table.
+ * a hypercall, write a function and give it a row in the table. It gets the 1,
+ * 2 or 4 bytes of one access, to read them or to fill them.
  */
 
 /* Take the bytes, lowest first, as output. */
-static void console_out(struct vm *vm, uint8_t *data, size_t len)
+static void console_out(struct vm *vm, u8 *data, size_t size)
 {
-	console_put(&vm->console, data, len);
+	console_put(&vm->console, data, size);
 }
 
 /* "The console is here", as the port says it in Bochs and QEMU. */
-static void console_in(struct vm *vm, uint8_t *data, size_t len)
+static void console_in(struct vm *vm, u8 *data, size_t size)
 {
 	(void)vm;
-	memset(data, 0xE9, len);
+	memset(data, 0xE9, size);
 }
 
 /* Stop, with the exit status that QEMU's isa-debug-exit makes of the value. */
-static void exit_out(struct vm *vm, uint8_t *data, size_t len)
+static void exit_out(struct vm *vm, u8 *data, size_t size)
 {
-	(void)len;
+	(void)size;
 	vm->stopped = true;
 	vm->status = (data[0] << 1 | 1) & 0xff;
 }
 
 /* The line status of a serial port that can always take another byte. */
-static void serial_status_in(struct vm *vm, uint8_t *data, size_t len)
+static void serial_status_in(struct vm *vm, u8 *data, size_t size)
 {
 	(void)vm;
-	memset(data, 0x60, len); /* transmitter empty, and its register */
+	memset(data, 0x60, size); /* transmitter empty, and its register */
 }
 
 /* An access to a port, and the function that handles it. */
 struct port {
-	uint16_t port;
-	uint8_t direction; /* KVM_EXIT_IO_OUT or KVM_EXIT_IO_IN */
-	uint8_t widest;    /* the most bytes that an access may have */
-	void (*handle)(struct vm *vm, uint8_t *data, size_t len);
+	u16 port;
+	u8 direction; /* KVM_EXIT_IO_OUT or KVM_EXIT_IO_IN */
+	u8 widest;    /* the most bytes that an access may have */
+	void (*handle)(struct vm *vm, u8 *data, size_t size);
 };
 
 static const struct port ports[] = {
@@ -714,106 +1069,398 @@ static const struct port ports[] = {
 	{ 0x3FD, KVM_EXIT_IO_IN, 1, serial_status_in },
 };
 
+/* The row of the table for the I/O exit that run describes; NULL: none. */
+static const struct port *find_port(const struct kvm_run *run)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(ports); i++)
+		if (ports[i].port == run->io.port &&
+		    ports[i].direction == run->io.direction &&
+		    ports[i].widest >= run->io.size)
+			return &ports[i];
+	return NULL;
+}
+
 /*
- * Handle the I/O exit that kvm_run describes: count elements of size bytes
- * each, one behind the other at data_offset, all for one port. (REP OUTS gives
- * a count above 1.) Returns false when there is no such port.
+ * Handle an I/O exit: count elements of size bytes each, one behind the other
+ * at data_offset, all for one port. (REP INS gives a count above 1.) Returns
+ * false when there is no such port.
  */
 static bool handle_io(struct vm *vm)
 {
 	struct kvm_run *run = vm->vcpu.kvm_run;
-	uint8_t *data = (uint8_t *)run + run->io.data_offset;
+	u8 *data = (u8 *)run + run->io.data_offset;
+	const struct port *port = find_port(run);
 
-	for (size_t i = 0; i < sizeof(ports) / sizeof(*ports); i++) {
-		const struct port *p = &ports[i];
-
-		if (p->port == run->io.port &&
-		    p->direction == run->io.direction &&
-		    p->widest >= run->io.size) {
-			p->handle(vm, data,
-				  (size_t)run->io.size * run->io.count);
-			return true;
-		}
-	}
-	return false;
+	if (!port)
+		return false;
+	for (u32 i = 0; i < run->io.count; i++, data += run->io.size)
+		port->handle(vm, data, run->io.size);
+	return true;
 }
 
 /* ====================================================================== 8 ===
- * Reports: exits by name
+ * Reports: registers, exceptions, exits by name
+ *
+ * When a guest ends otherwise than it should, its author wants to know what
+ * happened, where, and how things stood. Here is all that tells it, on stderr.
  */
-#define EXIT(name, meaning) [KVM_EXIT_##name] = { "KVM_EXIT_" #name, meaning }
 
-static const struct {
-	const char *name;
-	const char *meaning;
-} exits[] = {
-	EXIT(UNKNOWN, "for a reason of the hardware that KVM does not know"),
-	EXIT(EXCEPTION, "an exception that KVM does not handle"),
-	EXIT(IO, "an access to a port"),
-	EXIT(HYPERCALL, "a hypercall that KVM leaves to user space"),
-	EXIT(DEBUG, "a debug event"),
-	EXIT(HLT, "the guest halted"),
-	EXIT(MMIO, "an access to memory where there is none"),
-	EXIT(IRQ_WINDOW_OPEN, "an interrupt could be delivered"),
-	EXIT(SHUTDOWN,
-	     "a triple fault: an exception that could not be handled, "
-	     "nor the failure to handle it"),
-	EXIT(FAIL_ENTRY, "the CPU refused to enter the guest in this state"),
-	EXIT(INTR, "an interrupt of the host"),
-	EXIT(SET_TPR, "a change of the task priority register"),
-	EXIT(TPR_ACCESS, "an access to the task priority register"),
-	EXIT(NMI, "a non-maskable interrupt of the host"),
-	EXIT(INTERNAL_ERROR, "KVM could not go on"),
-	EXIT(SYSTEM_EVENT, "a request to reset or power off"),
-	EXIT(IOAPIC_EOI, "the end of an interrupt"),
-	EXIT(HYPERV, "a call to Hyper-V"),
-	EXIT(X86_RDMSR, "a read of a model-specific register"),
-	EXIT(X86_WRMSR, "a write to a model-specific register"),
-	EXIT(DIRTY_RING_FULL, "the ring of written pages is full"),
-	EXIT(AP_RESET_HOLD, "a CPU that waits to be started"),
-	EXIT(X86_BUS_LOCK, "a locked access across two cache lines"),
-	EXIT(XEN, "a call to Xen"),
+/* The registers of the CPU, as KVM hands them out. */
+struct cpu {
+	struct kvm_regs regs;
+	struct kvm_sregs sregs;
 };
 
-/* Say that the guest made an access to a port that is not there. */
-static void report_io(const struct kvm_run *run, uint64_t rip)
+static void get_cpu(struct vm *vm, struct cpu *cpu)
 {
-	uint32_t value = 0;
-	bool out = run->io.direction == KVM_EXIT_IO_OUT;
-
-	memcpy(&value, (const uint8_t *)run + run->io.data_offset,
-	       out && run->io.size <= sizeof(value) ? run->io.size : 0);
-	if (out)
-		warnx("no such port: the guest wrote 0x%x (%u bytes) to port "
-		      "0x%x, at RIP 0x%llx",
-		      value, run->io.size, run->io.port,
-		      (unsigned long long)rip);
-	else
-		warnx("no such port: the guest read %u bytes from port 0x%x, "
-		      "at RIP 0x%llx",
-		      run->io.size, run->io.port, (unsigned long long)rip);
+	KVM(vm->vcpu.fd, KVM_GET_REGS, &cpu->regs);
+	KVM(vm->vcpu.fd, KVM_GET_SREGS, &cpu->sregs);
 }
 
-/* Say why the guest failed. Returns the status for that. */
-static int report_exit(struct vm *vm)
+/* How many bytes PUSH stores in the code that the CPU executes. */
+static size_t word_size(const struct cpu *cpu)
+{
+	return cpu->sregs.cs.l ? 8 : cpu->sregs.cs.db ? 4 : 2;
+}
+
+/* The linear address of the top of the stack. */
+static u64 stack_top(const struct cpu *cpu)
+{
+	const struct kvm_segment *ss = &cpu->sregs.ss;
+	u64 rsp = cpu->regs.rsp;
+
+	if (cpu->sregs.cs.l)
+		return rsp;
+	return (u32)(ss->base + (ss->db ? (u32)rsp : (u16)rsp));
+}
+
+/*
+ * Copy up to len bytes from a linear address of the guest's, through the page
+ * tables if it has paging. Returns how many: fewer where no RAM is behind it.
+ */
+static size_t read_guest(struct vm *vm, u64 linear, void *to, size_t len)
+{
+	size_t done = 0;
+
+	while (done < len) {
+		struct kvm_translation tr = { .linear_address = linear + done };
+		size_t n =
+			4096 - (linear + done) % 4096; /* to the page's end */
+
+		KVM(vm->vcpu.fd, KVM_TRANSLATE, &tr);
+		if (!tr.valid || tr.physical_address >= vm->mem_size)
+			break;
+		if (n > len - done)
+			n = len - done;
+		memcpy((u8 *)to + done, vm->mem + tr.physical_address, n);
+		done += n;
+	}
+	return done;
+}
+
+/* The memory map of chapter 1, by where each part starts. */
+static const struct region {
+	u64 start;
+	const char *name;
+} regions[] = {
+	{ 0, "the interrupt vectors of real mode" },
+	{ RESULT, "the result" },
+	{ GDT, "the GDT" },
+	{ STUBS, "the exception stubs" },
+	{ IDT, "the IDT" },
+	{ PML4, "the page tables" },
+	{ REAL_STACK - 0x1000, "the stack of real mode" },
+	{ IMAGE, "RAM below the image" },
+};
+
+/* What the memory map has at a guest physical address. */
+static const char *region_name(const struct vm *vm, u64 address)
+{
+	size_t i = ARRAY_SIZE(regions) - 1;
+
+	if (address >= vm->mem_size)
+		return "beyond the end of RAM";
+	if (address >= vm->image_start)
+		return address < vm->image_end ? "in the image"
+					       : "in the RAM above the image";
+	while (regions[i].start > address)
+		i--;
+	return regions[i].name;
+}
+
+/* The registers of struct kvm_regs, and the segments of struct kvm_sregs. */
+/* clang-format off */
+static const char *const reg_names[] = {
+	"RAX", "RBX", "RCX", "RDX", "RSI", "RDI", "RSP", "RBP", "R8", "R9",
+	"R10", "R11", "R12", "R13", "R14", "R15", "RIP", "RFLAGS",
+};
+static const char *const segment_names[] = {
+	"CS", "DS", "ES", "FS", "GS", "SS", "TR", "LDT",
+};
+/* clang-format on */
+
+/* Print a register, and the names of its bits that are set. */
+static void print_register(const char *name, u64 value,
+			   const char *const bits[64])
+{
+	struct line line = { 0 };
+
+	add(&line, "  %-6s %016llx", name, value);
+	add_bits(&line, " ", bits, value);
+	say(&line);
+}
+
+/* Print all registers. */
+static void print_registers(const struct cpu *cpu)
+{
+	const struct kvm_sregs *sregs = &cpu->sregs;
+	struct kvm_segment seg[8]; /* cs to ldt, as they lie in sregs */
+	u64 regs[18];              /* rax to rflags, as they lie in regs */
+	struct line line = { 0 };
+
+	memcpy(regs, &cpu->regs, sizeof(regs));
+	memcpy(seg, sregs, sizeof(seg));
+	for (int i = 0; i < 17; i++) {
+		add(&line, "  %-3s %016llx", reg_names[i], regs[i]);
+		if (i % 4 == 3 || i == 16)
+			say(&line);
+	}
+	print_register("RFLAGS", cpu->regs.rflags, rflags_bits);
+	for (int i = 0; i < 8; i++)
+		warnx("  %-3s %04x base %08llx limit %08x type %-2u dpl %u%s%s",
+		      segment_names[i], seg[i].selector, seg[i].base,
+		      seg[i].limit, seg[i].type, seg[i].dpl,
+		      seg[i].l    ? " 64-bit"
+		      : seg[i].db ? " 32-bit"
+				  : "",
+		      seg[i].present ? "" : " not present");
+	warnx("  GDT base %08llx limit %04x  IDT base %08llx limit %04x",
+	      sregs->gdt.base, sregs->gdt.limit, sregs->idt.base,
+	      sregs->idt.limit);
+	print_register("CR0", sregs->cr0, cr0_bits);
+	warnx("  CR2    %016llx  CR3 %016llx", sregs->cr2, sregs->cr3);
+	print_register("CR4", sregs->cr4, cr4_bits);
+	print_register("EFER", sregs->efer, efer_bits);
+}
+
+/* Print where the CPU is, its registers and the top of its stack. */
+static void print_cpu(struct vm *vm, const struct cpu *cpu)
+{
+	u64 rip = cpu->sregs.cs.base + cpu->regs.rip, sp = stack_top(cpu);
+	size_t word = word_size(cpu);
+	u8 bytes[64];
+	struct line line = { 0 };
+	size_t n = read_guest(vm, rip, bytes, 15); /* the longest instruction */
+
+	add(&line, "at address 0x%llx, %s; the bytes there:", rip,
+	    region_name(vm, rip));
+	add_bytes(&line, bytes, n);
+	say(&line);
+	print_registers(cpu);
+	n = read_guest(vm, sp, bytes, 8 * word);
+	add(&line, "  stack, from 0x%llx up:", sp);
+	for (size_t i = 0; i + word <= n; i += word)
+		add(&line, " %0*llx", (int)word * 2, number(bytes + i, word));
+	add(&line, "%s", n < 8 * word ? " (no more RAM)" : "");
+	say(&line);
+}
+
+/* The exceptions, as the manual names them (SDM 6.3.1, table 6-1). */
+/* clang-format off */
+static const char *const exceptions[VECTORS] = {
+	"#DE divide error", "#DB debug exception", "NMI interrupt",
+	"#BP breakpoint", "#OF overflow", "#BR BOUND range exceeded",
+	"#UD invalid opcode", "#NM device not available", "#DF double fault",
+	"coprocessor segment overrun", "#TS invalid TSS",
+	"#NP segment not present", "#SS stack-segment fault",
+	"#GP general protection", "#PF page fault", "reserved",
+	"#MF x87 floating-point error", "#AC alignment check",
+	"#MC machine check", "#XM SIMD floating-point exception",
+	"#VE virtualization exception", "#CP control protection exception",
+};
+/* clang-format on */
+static const u32 with_error_code =
+	1 << DF_VECTOR | 1 << TS_VECTOR | 1 << NP_VECTOR | 1 << SS_VECTOR |
+	1 << GP_VECTOR | 1 << PF_VECTOR | 1 << AC_VECTOR | 1 << 21;
+
+/* Append what an exception's error code says (SDM 6.13; 4.7 for #PF). */
+static void add_error_code(struct line *line, u64 vector, u64 error)
+{
+	add(line, ", error code 0x%llx", error);
+	if (vector == PF_VECTOR)
+		add(line, ": %s a page that %s, in %s mode%s",
+		    error & 16  ? "fetch from"
+		    : error & 2 ? "write to"
+				: "read of",
+		    error & 1 ? "forbids it" : "is not present",
+		    error & 4 ? "user" : "supervisor",
+		    error & 8 ? " (a reserved bit is set in its entry)" : "");
+	else if (error)
+		add(line, ": about selector 0x%llx of the %s%s", error & 0xfff8,
+		    error & 2   ? "IDT"
+		    : error & 4 ? "LDT"
+				: "GDT",
+		    error & 1 ? ", while an event was delivered" : "");
+}
+
+/*
+ * The CPU has halted: was it in one of our exception stubs? Then put it back to
+ * where the exception happened, by the frame on its stack (SDM 6.12.1, figure
+ * 6-4; 6.14.2 for long mode, 20.1.4 for real mode), append the exception's name
+ * and error code to the line and return true. Returns false if the guest halted
+ * by itself; so it did, too, when it had replaced the IDT or the stubs.
+ */
+static bool unwind_exception(struct vm *vm, struct cpu *cpu, struct line *line)
+{
+	bool real = !(cpu->sregs.cr0 & X86_CR0_PE);
+	u64 offset = cpu->regs.rip - STUBS, frame[6] = { 0 }, *f = frame;
+	u64 vector = offset / sizeof(stub), sp = stack_top(cpu);
+	size_t word = word_size(cpu);
+
+	if (vector >= VECTORS || cpu->sregs.idt.base != (real ? 0 : IDT) ||
+	    memcmp(vm->mem + STUBS + vector * sizeof(stub), stub, sizeof(stub)))
+		return false;
+	for (int i = 0; i < 6; i++, sp += word)
+		read_guest(vm, sp, &frame[i], word);
+	add(line, "failed: exception %llu, %s", vector,
+	    exceptions[vector] ? exceptions[vector] : "reserved");
+	/* INT pushes no error code, and then CS is where RIP would be. */
+	if (!real && with_error_code >> vector & 1 &&
+	    f[1] != cpu->sregs.cs.selector)
+		add_error_code(line, vector, *f++);
+	cpu->regs.rip = f[0];
+	cpu->sregs.cs.selector = (u16)f[1];
+	if (real)
+		cpu->sregs.cs.base = f[1] << 4;
+	cpu->regs.rflags = f[2];
+	/* Long mode pushes RSP as well; else it is where the frame ends. */
+	cpu->regs.rsp += (u64)(f - frame + 3) * word;
+	if (word == 8)
+		cpu->regs.rsp = f[3];
+	if (vector == BP_VECTOR || vector == OF_VECTOR)
+		add(line, " (a trap: RIP is behind the instruction)");
+	if (vector == PF_VECTOR)
+		add(line, "; CR2 is 0x%llx, %s", cpu->sregs.cr2,
+		    region_name(vm, cpu->sregs.cr2));
+	return true;
+}
+
+/* The names of exits in <linux/kvm.h>, by their numbers. */
+/* clang-format off */
+static const char *const exits[] = {
+	"UNKNOWN", "EXCEPTION", "IO", "HYPERCALL", "DEBUG", "HLT", "MMIO",
+	"IRQ_WINDOW_OPEN", "SHUTDOWN", "FAIL_ENTRY", "INTR", "SET_TPR",
+	"TPR_ACCESS", [16] = "NMI", "INTERNAL_ERROR", [24] = "SYSTEM_EVENT",
+	[26] = "IOAPIC_EOI", "HYPERV", [29] = "X86_RDMSR", "X86_WRMSR",
+	"DIRTY_RING_FULL", "AP_RESET_HOLD", "X86_BUS_LOCK", "XEN",
+	[37] = "NOTIFY", [39] = "MEMORY_FAULT",
+};
+/* clang-format on */
+
+/* Why KVM gave up, by the suberror of KVM_EXIT_INTERNAL_ERROR. */
+static const char *const suberrors[] = {
+	"why is not known", "it cannot emulate an instruction",
+	"two exceptions at the same time",
+	"an exit amid the delivery of an event",
+	"an exit that it did not expect"
+};
+
+/* Append an access of the guest's: "a 2-byte write of 0x1 to port 0x2". */
+static void add_access(struct line *line, bool write, const void *data,
+		       u32 size, const char *where, u64 address)
+{
+	add(line, "a %u-byte %s", size, write ? "write of " : "read from");
+	if (write)
+		add(line, "0x%llx to", number(data, size));
+	add(line, " %s 0x%llx", where, address);
+}
+
+/* Append what KVM tells of an internal error. */
+static void add_internal_error(struct line *line, const struct kvm_run *run)
+{
+	u32 suberror = run->internal.suberror;
+
+	add(line, "KVM gave up: %s (suberror %u)",
+	    suberrors[suberror < ARRAY_SIZE(suberrors) ? suberror : 0],
+	    suberror);
+	if (suberror == KVM_INTERNAL_ERROR_EMULATION &&
+	    run->emulation_failure.ndata > 0 &&
+	    run->emulation_failure.flags &
+		    KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES) {
+		add(line, ":");
+		add_bytes(line, run->emulation_failure.insn_bytes,
+			  run->emulation_failure.insn_size);
+	}
+}
+
+/* Append what the exit says that the guest has done. */
+static void add_exit(struct line *line, struct vm *vm)
 {
 	const struct kvm_run *run = vm->vcpu.kvm_run;
-	uint32_t reason = run->exit_reason;
-	struct kvm_regs regs;
+	u32 reason = run->exit_reason;
 
+	add(line, "failed: ");
+	switch (reason) {
+	case KVM_EXIT_IO:
+		add_access(line, run->io.direction == KVM_EXIT_IO_OUT,
+			   (const u8 *)run + run->io.data_offset, run->io.size,
+			   "port", run->io.port);
+		add(line, ", which is not there");
+		break;
+	case KVM_EXIT_MMIO:
+		add_access(line, run->mmio.is_write, run->mmio.data,
+			   run->mmio.len, "address", run->mmio.phys_addr);
+		add(line, ", 0x%llx bytes beyond the end of RAM",
+		    run->mmio.phys_addr - vm->mem_size);
+		break;
+	case KVM_EXIT_SHUTDOWN:
+		add(line, "triple fault: an exception whose handler could not "
+			  "be entered, nor that of the double fault (on some "
+			  "CPUs the registers are those of a reset)");
+		break;
+	case KVM_EXIT_FAIL_ENTRY:
+		add(line,
+		    "the CPU does not run it in this state, for reason "
+		    "0x%llx of the hardware",
+		    run->fail_entry.hardware_entry_failure_reason);
+		break;
+	case KVM_EXIT_INTERNAL_ERROR:
+		add_internal_error(line, run);
+		break;
+	default:
+		add(line, "an exit that is not handled");
+	}
+	add(line, " (KVM_EXIT_%s, %u)",
+	    reason < ARRAY_SIZE(exits) && exits[reason] ? exits[reason] : "?",
+	    reason);
+}
+
+/*
+ * The guest has stopped. Returns STATUS_OK if it halted by itself; else says
+ * why it stopped and how things stood, and returns the status for that.
+ */
+static int report(struct vm *vm)
+{
+	int number = stop_signal, status = STATUS_GUEST;
+	struct line why = { 0 };
+	struct cpu cpu;
+
+	get_cpu(vm, &cpu);
+	if (number == SIGALRM) {
+		add(&why, "stopped: its time is over (--timeout)");
+		status = STATUS_TIMEOUT;
+	} else if (number) {
+		add(&why, "stopped: signal %d, %s", number, strsignal(number));
+		status = STATUS_SIGNAL + number;
+	} else if (vm->vcpu.kvm_run->exit_reason != KVM_EXIT_HLT) {
+		add_exit(&why, vm);
+	} else if (!unwind_exception(vm, &cpu, &why)) {
+		return STATUS_OK;
+	}
 	console_flush(&vm->console);
-	KVM(vm->vcpu.fd, KVM_GET_REGS, &regs);
-	if (reason == KVM_EXIT_IO)
-		report_io(run, regs.rip);
-	else if (reason < sizeof(exits) / sizeof(*exits) && exits[reason].name)
-		warnx("the guest failed, at RIP 0x%llx: %s (%s)",
-		      (unsigned long long)regs.rip, exits[reason].meaning,
-		      exits[reason].name);
-	else
-		warnx("the guest failed, at RIP 0x%llx: KVM exit reason %u, "
-		      "which has no name here",
-		      (unsigned long long)regs.rip, reason);
-	return STATUS_GUEST;
+	warnx("the guest %s", why.text);
+	print_cpu(vm, &cpu);
+	return status;
 }
 
 /* ====================================================================== 9 ===
@@ -822,34 +1469,80 @@ static int report_exit(struct vm *vm)
  * KVM_RUN lets the CPU execute the guest until the guest does something that
  * the hypervisor has to handle; then the reason is in kvm_run. We handle it,
  * and run on.
+ *
+ * A guest that does nothing of the kind is only interrupted by a signal. One
+ * that arrives while the guest runs makes KVM_RUN fail with EINTR. One that
+ * arrives before that would be lost, so the handler sets immediate_exit, which
+ * makes the next KVM_RUN fail in the same way (KVM API, 5, "immediate_exit").
  */
+enum { TICK = 20000 }; /* microseconds: how late --timeout may come */
+
+/* For the signal handler: which CPU to interrupt, and when time is over. */
+static struct kvm_run *signal_run;
+static u64 deadline;
+
+/* Nanoseconds on a clock that nobody sets. */
+static u64 now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (u64)t.tv_sec * 1000000000 + (u64)t.tv_nsec;
+}
+
+/* SIGALRM is the timer's tick, and stops the guest only at the deadline. */
+static void handle_signal(int number)
+{
+	if (number != SIGALRM || now() >= deadline)
+		stop_signal = number;
+	signal_run->immediate_exit = 1;
+}
+
+/*
+ * From here on SIGINT and SIGTERM end the run with a report; and so does the
+ * end of so many seconds, unless that is 0.
+ */
+static void catch_signals(struct vm *vm, double seconds)
+{
+	struct sigaction action = { .sa_handler = handle_signal };
+	double usec = seconds * 1e6;
+	struct itimerval timer = { 0 };
+
+	signal_run = vm->vcpu.kvm_run;
+	deadline = now() + (u64)(seconds * 1e9);
+	if (sigaction(SIGINT, &action, NULL) ||
+	    sigaction(SIGTERM, &action, NULL) ||
+	    sigaction(SIGALRM, &action, NULL))
+		host_error("sigaction");
+	if (seconds == 0)
+		return;
+	timer.it_value.tv_usec = usec < 1 ? 1 : usec < TICK ? (int)usec : TICK;
+	timer.it_interval = timer.it_value;
+	if (setitimer(ITIMER_REAL, &timer, NULL))
+		host_error("setitimer");
+}
 
 /* Run the guest to its end. Returns STATUS_OK when it halted. */
 static int run_vm(struct vm *vm)
 {
 	struct vcpu *vcpu = &vm->vcpu;
 
-	for (;;) {
+	while (!vm->stopped) {
 		/* Only after success does exit_reason mean something. */
 		if (ioctl(vcpu->fd, KVM_RUN, 0) < 0) {
-			if (errno == EINTR || errno == EAGAIN)
-				continue;
-			console_flush(&vm->console);
-			err(STATUS_HOST, "KVM_RUN");
-		}
-		switch (vcpu->kvm_run->exit_reason) {
-		case KVM_EXIT_IO:
-			if (!handle_io(vm))
-				return report_exit(vm);
-			if (vm->stopped)
-				return vm->status;
-			break;
-		case KVM_EXIT_HLT:
-			return STATUS_OK;
-		default:
-			return report_exit(vm);
+			if (errno != EINTR && errno != EAGAIN) {
+				console_flush(&vm->console);
+				host_error("KVM_RUN");
+			}
+			vcpu->kvm_run->immediate_exit = 0;
+			if (stop_signal)
+				return report(vm);
+		} else if (vcpu->kvm_run->exit_reason != KVM_EXIT_IO ||
+			   !handle_io(vm)) {
+			return report(vm);
 		}
 	}
+	return vm->status;
 }
 
 /* ===================================================================== 10 ===
@@ -863,7 +1556,7 @@ static int run_vm(struct vm *vm)
 static int check(struct vm *vm, const struct mode *mode)
 {
 	struct kvm_regs regs;
-	uint64_t rax = 0, memval = 0;
+	u64 rax = 0, memval = 0;
 	bool right;
 
 	KVM(vm->vcpu.fd, KVM_GET_REGS, &regs);
@@ -872,25 +1565,28 @@ static int check(struct vm *vm, const struct mode *mode)
 	memcpy(&memval, vm->mem + RESULT, mode->width);
 	right = rax == 42 && memval == 42;
 	warnx("%s: %s is %llu, memory at 0x%x is %llu: %s", mode->name,
-	      mode->accumulator, (unsigned long long)rax, RESULT,
-	      (unsigned long long)memval,
+	      mode->accumulator, rax, RESULT, memval,
 	      right ? "as expected" : "wrong, 42 was expected in both");
 	return right ? STATUS_OK : STATUS_GUEST;
 }
 
-#define USAGE "usage: simple-kvm [-r | -s | -p | -l] [IMAGE]"
+#define USAGE "usage: simple-kvm [-r | -s | -p | -l] [OPTION]... [IMAGE]"
 
 static const char help[] = USAGE
 	"\n"
 	"Run a small guest in a virtual machine, and print what it writes to\n"
 	"port 0xE9.\n"
 	"\n"
-	"  -r, --real       in real mode, which is the default\n"
-	"  -s, --protected  in protected mode\n"
-	"  -p, --paged      in protected mode with 32-bit paging\n"
-	"  -l, --long       in long mode, the 64-bit one\n"
-	"  -h, --help       print this help\n"
-	"  -V, --version    print the version\n"
+	"  -r, --real          in real mode, which is the default\n"
+	"  -s, --protected     in protected mode\n"
+	"  -p, --paged         in protected mode with 32-bit paging\n"
+	"  -l, --long          in long mode, the 64-bit one\n"
+	"\n"
+	"  -m, --memory SIZE   guest RAM, with suffix K, M or G: 1M to 3G, else 2M\n"
+	"  -t, --timeout SEC   stop the guest after SEC seconds, 0.5 for "
+	"example\n"
+	"  -h, --help          print this help\n"
+	"  -V, --version       print the version\n"
 	"\n"
 	"IMAGE is a flat file, loaded and entered at address 0x8000. Without "
 	"one\n"
@@ -908,6 +1604,8 @@ static const struct option long_options[] = {
 	{ "protected", no_argument, NULL, 's' },
 	{ "paged", no_argument, NULL, 'p' },
 	{ "long", no_argument, NULL, 'l' },
+	{ "memory", required_argument, NULL, 'm' },
+	{ "timeout", required_argument, NULL, 't' },
 	{ "help", no_argument, NULL, 'h' },
 	{ "version", no_argument, NULL, 'V' },
 	{ NULL, 0, NULL, 0 },
@@ -915,8 +1613,10 @@ static const struct option long_options[] = {
 
 /* What the command line asks for. */
 struct options {
-	const struct mode *mode;
-	const char *image; /* a file; NULL: the mode's built-in guest */
+	const struct mode *mode; /* NULL: none was chosen */
+	const char *image;       /* a file; NULL: the mode's built-in guest */
+	u64 mem_size;            /* in bytes */
+	double timeout;          /* in seconds; 0: none */
 };
 
 /* End with what is wrong with the command line, and how it should be. */
@@ -936,51 +1636,106 @@ static void __attribute__((noreturn)) print_and_exit(const char *text)
 	exit(STATUS_OK);
 }
 
+/* A time in seconds: decimal digits, with a fraction if one likes. */
+static double parse_seconds(const char *text)
+{
+	double seconds = strtod(text, NULL);
+
+	/* strtod() knows more than decimals: exponents, hex, inf, white space.
+	 */
+	if (strspn(text, "0123456789.") != strlen(text) ||
+	    strchr(text, '.') != strrchr(text, '.') || seconds <= 0 ||
+	    seconds > 1e9)
+		usage("--timeout takes a number of seconds above 0, like 0.5");
+	return seconds;
+}
+
+/* A size in bytes: digits, and K, M or G if one likes; one that RAM can have.
+ */
+static u64 parse_size(const char *text)
+{
+	const u64 least = 1 << 20, most = 3ull << 30;
+	size_t digits = strspn(text, "0123456789");
+	u64 size = strtoull(text, NULL, 10); /* the largest if it overflows */
+	const char *suffix = strchr("KMG", text[digits]);
+
+	if (text[digits] && suffix && size <= most)
+		size <<= 10 * (suffix - "KMG" + 1);
+	if (digits == 0 || (text[digits] && (!suffix || text[digits + 1])) ||
+	    size < least || size > most || size % 4096)
+		usage("--memory takes a size from 1M to 3G, a multiple of 4K");
+	return size;
+}
+
 /* Read the command line; does not return when it is wrong. */
 static struct options parse_options(int argc, char *argv[])
 {
-	struct options opts = { 0 };
+	struct options opts = { .mem_size = RAM_SIZE };
+	const struct mode *mode;
 	int c;
 
 	argv[0] = program_invocation_short_name; /* as err() begins a line */
-	while ((c = getopt_long(argc, argv, "rsplhV", long_options, NULL)) !=
-	       -1) {
-		const struct mode *mode = find_mode(c);
-
-		if (c == 'h')
+	while ((c = getopt_long(argc, argv, "rsplm:t:hV", long_options,
+				NULL)) != -1) {
+		switch (c) {
+		case 'm':
+			opts.mem_size = parse_size(optarg);
+			break;
+		case 't':
+			opts.timeout = parse_seconds(optarg);
+			break;
+		case 'h':
 			print_and_exit(help);
-		if (c == 'V')
+		case 'V':
 			print_and_exit("simple-kvm " VERSION "\n");
-		if (!mode)
-			usage(NULL); /* getopt_long has said what is wrong */
-		if (opts.mode && opts.mode != mode)
-			usage("only one mode can be chosen");
-		opts.mode = mode;
+		default:
+			mode = find_mode(c);
+			if (!mode)
+				usage(NULL); /* getopt_long has said why */
+			if (opts.mode && opts.mode != mode)
+				usage("only one mode can be chosen");
+			opts.mode = mode;
+		}
 	}
-	if (!opts.mode)
-		opts.mode = find_mode('r');
 	if (argc - optind > 1)
 		usage("only one image can be run");
 	opts.image = argv[optind]; /* argv[argc] is NULL */
 	return opts;
 }
 
+/* The mode for an image when none was chosen: an ELF file's class says it. */
+static const struct mode *default_mode(const struct image *image)
+{
+	int bits = elf_bits(image);
+
+	return find_mode(bits == 64 ? 'l' : bits == 32 ? 's' : 'r');
+}
+
 int main(int argc, char *argv[])
 {
 	struct options opts = parse_options(argc, argv);
+	struct image image = { 0 };
+	const struct mode *mode;
 	struct vm vm;
+	u64 entry;
 	int status;
 
 	console_init(&vm.console);
-	create_vm(&vm, RAM_SIZE);
 	if (opts.image)
-		load_file(&vm, opts.mode, opts.image);
-	else
-		load_builtin(&vm, opts.mode);
-	enter_mode(&vm, opts.mode, IMAGE);
+		image = read_image(opts.image, opts.mem_size);
+	mode = opts.mode ? opts.mode : default_mode(&image);
+	if (!opts.image)
+		image = (struct image){ .data = mode->image,
+					.size = (size_t)(mode->image_end -
+							 mode->image) };
+
+	create_vm(&vm, opts.mem_size);
+	entry = load_image(&vm, mode, &image);
+	enter_mode(&vm, mode, entry);
+	catch_signals(&vm, opts.timeout);
 	status = run_vm(&vm);
 	console_flush(&vm.console);
 	if (status == STATUS_OK && !opts.image)
-		status = check(&vm, opts.mode);
+		status = check(&vm, mode);
 	return status;
 }

@@ -11,17 +11,7 @@
 unset MAKEFLAGS MFLAGS MAKELEVEL MODE RAM
 make=${MAKE:-make}
 src=$T/src
-mkdir "$src"
-# Only what git has or would have, as in a clone; without git, all there is.
-cd "${TESTS%/*}" || exit 1
-if git rev-parse >/dev/null 2>&1; then
-	git ls-files -co --exclude-standard |
-		while IFS= read -r f; do [ ! -e "$f" ] || echo "$f"; done |
-		tar -cf - -T - | tar -xf - -C "$src"
-else
-	tar -cf - . | tar -xf - -C "$src"
-	$make -s -C "$src" clean
-fi
+copy_tree "$src"
 cd "$src" || exit 1
 
 # built ARGUMENT...: make is quiet on stderr, and the result runs.

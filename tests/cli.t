@@ -26,7 +26,7 @@ refused 'two images' '^simple-kvm: only one image' -l a b
 run --help
 is '--help: status' "$status" 0
 is '--help: nothing on stderr' "$err" ''
-for option in -r,.--real -s,.--protected -p,.--paged -l,.--long -h,.--help \
+for option in -m,.--memory -t,.--timeout -r,.--real -s,.--protected -p,.--paged -l,.--long -h,.--help \
 	-V,.--version; do
 	like "--help tells $option" "$out" "$option "
 done
@@ -40,18 +40,18 @@ if [ -c /dev/full ]; then
 fi
 
 need_kvm
-need_guest_space() { dd if=/dev/zero bs=1024 count="$1" 2>/dev/null; }
+zeroes() { dd if=/dev/zero bs=1024 count="$1" 2>/dev/null; }
 
 refused 'missing image' 'none.bin: No such file' "$T/none.bin"
 refused 'a directory' "^simple-kvm: $T: Is a directory" "$T"
 : >"$T/empty"
 refused 'an empty file' "^simple-kvm: $T/empty: the file is empty" "$T/empty"
-need_guest_space 33 >"$T/33k"
-refused 'too large for real mode' '33k: too large.*at most 32768 bytes' \
+zeroes 33 >"$T/33k"
+refused 'too large for real mode' '33k: too large.*33792 bytes at 0x8000, where the limit is 0x10000' \
 	-r "$T/33k"
-need_guest_space 2048 >"$T/2m"
+zeroes 2048 >"$T/2m"
 for mode in -s -l; do
-	refused "$mode: too large for RAM" '2m: too large.*at most 2060288 b' \
+	refused "$mode: too large for RAM" '2m: too large.*where the limit is 0x1ff000' \
 		$mode "$T/2m"
 done
 if [ "$(id -u)" = 0 ]; then

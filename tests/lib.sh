@@ -118,6 +118,19 @@ run() {
 NL='
 '
 
+# copy_tree DIRECTORY: what git has or would have, as in a clone; without git,
+# all there is.
+copy_tree() (
+	mkdir -p "$1" && cd "${TESTS%/*}" || exit
+	if git rev-parse >/dev/null 2>&1; then
+		git ls-files -co --exclude-standard |
+			while IFS= read -r f; do [ ! -e "$f" ] || echo "$f"; done |
+			tar -cf - -T - | tar -xf - -C "$1"
+	else
+		tar -cf - . | tar -xf - -C "$1" && make -s -C "$1" clean
+	fi
+)
+
 # has_mode OPTION: does this KVM have the mode? It may be refused for want of a
 # bit; anything else that goes wrong is for the tests to see.
 has_mode() {

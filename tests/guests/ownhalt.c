@@ -1,0 +1,15 @@
+/*
+ * ownhalt - halts on purpose where an exception stub was.
+ */
+#include "guest.h"
+
+int main(void)
+{
+	volatile uint8_t *stub = (void *)0x604;
+
+	stub[0] = 0xf4; /* hlt */
+	stub[1] = 0x90; /* nop */
+	stub[2] = 0x90;
+	((void (*)(void))0x604)();
+	return 0;
+}
