@@ -41,6 +41,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
@@ -255,8 +256,9 @@ static u64 number(const void *bytes, size_t size)
  * otherwise, and in any case until simple-kvm has something to say itself.
  */
 struct console {
-	bool tty;    /* stdout is a terminal */
-	size_t used; /* how many of the bytes wait to be written */
+	bool tty;            /* stdout is a terminal */
+	size_t used;         /* how many of the bytes wait to be written */
+	u64 written, writes; /* bytes so far, and the write() calls for them */
 	u8 bytes[1 << 16];
 };
 
@@ -275,6 +277,7 @@ static volatile sig_atomic_t stop_signal;
 static void console_init(struct console *console)
 {
 	console->used = 0;
+	console->written = console->writes = 0;
 	console->tty = isatty(STDOUT_FILENO);
 	if (!console->tty && errno != ENOTTY && errno != EINVAL)
 		err(STATUS_HOST, "standard output: isatty");
@@ -321,6 +324,8 @@ static void console_flush(struct console *console)
 		if (n >= 0) {
 			next += n;
 			console->used -= (size_t)n;
+			console->written += (size_t)n;
+			console->writes++;
 		} else if (errno == EAGAIN) {
 			console_ready();
 		} else if (errno != EINTR) {
@@ -363,6 +368,30 @@ struct vcpu {
 	struct kvm_run *kvm_run; /* shared with KVM: why KVM_RUN returned */
 };
 
+/* What the command line asks for. */
+struct options {
+	const struct mode *mode; /* NULL: none was chosen */
+	const char *image;       /* a file; NULL: the mode's built-in guest */
+	u64 mem_size;            /* in bytes */
+	double timeout;          /* in seconds; 0: none */
+	int verbose, trace, step, stats; /* not bool: for getopt_long() */
+};
+
+/* The registers of the CPU, as KVM hands them out. */
+struct cpu {
+	struct kvm_regs regs;
+	struct kvm_sregs sregs;
+};
+
+/* What --stats prints, and what --step compares the next step with. */
+struct history {
+	u64 runs, exits[64], out,
+		in;          /* KVM_RUN calls; I/O exits by direction */
+	u64 start, run_time; /* nanoseconds */
+	struct cpu cpu;      /* before the instruction that is executed... */
+	u8 code[8];          /* ...and the bytes that it begins with */
+};
+
 struct vm {
 	int sys_fd;      /* /dev/kvm */
 	int fd;          /* the virtual machine */
@@ -372,9 +401,32 @@ struct vm {
 	u64 image_end;   /* ...and the address behind it */
 	struct vcpu vcpu;
 	struct console console;
+	struct options opts;
+	struct history history;
 	bool stopped; /* the guest asked to end the run... */
 	int status;   /* ...with this exit status */
 };
+
+/* Nanoseconds on a clock that nobody sets. */
+static u64 now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (u64)t.tv_sec * 1000000000 + (u64)t.tv_nsec;
+}
+
+/* Tell on stderr what happens, if --verbose asks for it. */
+static void __attribute__((format(printf, 2, 3)))
+narrate(const struct vm *vm, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	if (vm->opts.verbose)
+		vwarnx(format, args);
+	va_end(args);
+}
 
 /* What a person can do about a call's error, for what people really meet. */
 static const struct remedy {
@@ -411,20 +463,45 @@ static void __attribute__((noreturn)) host_error(const char *call)
 	exit(STATUS_HOST);
 }
 
+/* What --verbose says of each ioctl. */
+static const struct {
+	unsigned long request;
+	const char *meaning;
+} meanings[] = {
+	{ KVM_GET_API_VERSION, "the version of the API, always 12" },
+	{ KVM_CHECK_EXTENSION, "KVM_RUN can be told to return at once" },
+	{ KVM_CREATE_VM, "a file for a machine without memory or CPU" },
+	{ KVM_SET_TSS_ADDR, "where Intel's real mode may have its pages" },
+	{ KVM_SET_USER_MEMORY_REGION, "our memory is the guest's RAM" },
+	{ KVM_GET_VCPU_MMAP_SIZE, "the size of struct kvm_run and its data" },
+	{ KVM_CREATE_VCPU, "a file for a virtual CPU, as after a reset" },
+	{ KVM_GET_SUPPORTED_CPUID, "what CPUID can tell the guest..." },
+	{ KVM_SET_CPUID2, "...and shall" },
+	{ KVM_GET_SREGS, "segments and control registers, read" },
+	{ KVM_SET_SREGS, "segments and control registers, set" },
+	{ KVM_GET_REGS, "general registers, read" },
+	{ KVM_SET_REGS, "general registers, set" },
+	{ KVM_SET_GUEST_DEBUG, "an exit after each instruction" },
+};
+
 /*
  * An ioctl that has to succeed. Returns what it returned, which for some is a
  * file descriptor or a size; an error is a host_error() with its name.
  */
-#define KVM(fd, request, arg) \
-	kvm_ioctl(fd, request, #request, (unsigned long)(arg))
+#define KVM(vm, fd, request, arg) \
+	kvm_ioctl(vm, fd, request, #request, (unsigned long)(arg))
 
-static int kvm_ioctl(int fd, unsigned long request, const char *name,
-		     unsigned long arg)
+static int kvm_ioctl(const struct vm *vm, int fd, unsigned long request,
+		     const char *name, unsigned long arg)
 {
 	int ret = ioctl(fd, request, arg);
 
 	if (ret < 0)
 		host_error(name);
+	for (size_t i = 0; i < ARRAY_SIZE(meanings); i++)
+		if (vm->opts.verbose && meanings[i].request == request)
+			narrate(vm, "%s = %d: %s", name, ret,
+				meanings[i].meaning);
 	return ret;
 }
 
@@ -441,11 +518,12 @@ static void open_kvm(struct vm *vm)
 	vm->sys_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 	if (vm->sys_fd < 0)
 		host_error("open /dev/kvm");
-	version = KVM(vm->sys_fd, KVM_GET_API_VERSION, 0);
+	narrate(vm, "open /dev/kvm = %d: KVM itself", vm->sys_fd);
+	version = KVM(vm, vm->sys_fd, KVM_GET_API_VERSION, 0);
 	if (version != KVM_API_VERSION)
 		errx(STATUS_HOST, "KVM_GET_API_VERSION: %d, where %d is needed",
 		     version, KVM_API_VERSION);
-	if (!KVM(vm->sys_fd, KVM_CHECK_EXTENSION, KVM_CAP_IMMEDIATE_EXIT))
+	if (!KVM(vm, vm->sys_fd, KVM_CHECK_EXTENSION, KVM_CAP_IMMEDIATE_EXIT))
 		errx(STATUS_HOST, "KVM_CHECK_EXTENSION: this KVM lacks "
 				  "KVM_CAP_IMMEDIATE_EXIT: use Linux 4.13");
 }
@@ -454,8 +532,9 @@ static void open_kvm(struct vm *vm)
  * Give the machine mem_size bytes of RAM, all zero, at guest physical address
  * 0.
  */
-static void create_ram(struct vm *vm, u64 mem_size)
+static void create_ram(struct vm *vm)
 {
+	u64 mem_size = vm->opts.mem_size;
 	struct kvm_userspace_memory_region region = {
 		.slot = 0,
 		.guest_phys_addr = 0,
@@ -472,16 +551,18 @@ static void create_ram(struct vm *vm, u64 mem_size)
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (vm->mem == MAP_FAILED)
 		host_error("mmap guest RAM");
+	narrate(vm, "mmap %llu bytes = %p: guest RAM", mem_size, vm->mem);
 
 	/*
 	 * Let the kernel share pages that are the same in several guests. This
 	 * is a favour to the host, so it is no error when the kernel is built
 	 * without KSM, the part that does it.
 	 */
-	(void)madvise(vm->mem, mem_size, MADV_MERGEABLE);
+	if (madvise(vm->mem, mem_size, MADV_MERGEABLE) == 0)
+		narrate(vm, "madvise MADV_MERGEABLE: KSM may share its pages");
 
 	region.userspace_addr = (unsigned long)vm->mem;
-	KVM(vm->fd, KVM_SET_USER_MEMORY_REGION, &region);
+	KVM(vm, vm->fd, KVM_SET_USER_MEMORY_REGION, &region);
 }
 
 /*
@@ -498,8 +579,8 @@ static void copy_cpuid(struct vm *vm)
 	if (!cpuid)
 		host_error("calloc");
 	cpuid->nent = nent;
-	KVM(vm->sys_fd, KVM_GET_SUPPORTED_CPUID, cpuid);
-	KVM(vm->vcpu.fd, KVM_SET_CPUID2, cpuid);
+	KVM(vm, vm->sys_fd, KVM_GET_SUPPORTED_CPUID, cpuid);
+	KVM(vm, vm->vcpu.fd, KVM_SET_CPUID2, cpuid);
 	free(cpuid);
 }
 
@@ -510,32 +591,32 @@ static void copy_cpuid(struct vm *vm)
 static void create_vcpu(struct vm *vm)
 {
 	struct vcpu *vcpu = &vm->vcpu;
-	int size = KVM(vm->sys_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
+	int size = KVM(vm, vm->sys_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
 
 	if ((size_t)size < sizeof(*vcpu->kvm_run))
 		errx(STATUS_HOST, "KVM_GET_VCPU_MMAP_SIZE: %d is too small",
 		     size);
-	vcpu->fd = KVM(vm->fd, KVM_CREATE_VCPU, 0);
+	vcpu->fd = KVM(vm, vm->fd, KVM_CREATE_VCPU, 0);
 	vcpu->kvm_run = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE,
 			     MAP_SHARED, vcpu->fd, 0);
 	if (vcpu->kvm_run == MAP_FAILED)
 		host_error("mmap struct kvm_run");
+	narrate(vm, "mmap %d bytes = %p: struct kvm_run", size, vcpu->kvm_run);
 	copy_cpuid(vm);
 }
 
-/* Make a machine with one CPU and mem_size bytes of RAM. */
-static void create_vm(struct vm *vm, u64 mem_size)
+/* Make a machine with one CPU, and RAM as the options say. */
+static void create_vm(struct vm *vm)
 {
-	vm->stopped = false;
 	open_kvm(vm);
-	vm->fd = KVM(vm->sys_fd, KVM_CREATE_VM, 0);
+	vm->fd = KVM(vm, vm->sys_fd, KVM_CREATE_VM, 0);
 	/*
 	 * Intel CPUs that cannot run real mode as a guest run it as a virtual
 	 * 8086 task, and KVM puts the three pages which that takes here: just
 	 * below the BIOS of a PC, and above all RAM that we may have.
 	 */
-	KVM(vm->fd, KVM_SET_TSS_ADDR, 0xfffbd000);
-	create_ram(vm, mem_size);
+	KVM(vm, vm->fd, KVM_SET_TSS_ADDR, 0xfffbd000);
+	create_ram(vm);
 	create_vcpu(vm);
 }
 
@@ -731,13 +812,12 @@ static const struct mode *find_mode(int option)
  * understand, so read the registers back, and end with STATUS_HOST and the
  * names of the bits that are not as they were set.
  */
-static void check_mode(struct vm *vm, const struct mode *mode,
-		       const struct kvm_sregs *want)
+static void check_mode(struct vm *vm, const struct kvm_sregs *want)
 {
 	struct kvm_sregs got;
 	struct line bad = { 0 };
 
-	KVM(vm->vcpu.fd, KVM_GET_SREGS, &got);
+	KVM(vm, vm->vcpu.fd, KVM_GET_SREGS, &got);
 	add_bits(&bad, " CR0.", cr0_bits, want->cr0 ^ got.cr0);
 	add_bits(&bad, " CR4.", cr4_bits, want->cr4 ^ got.cr4);
 	add_bits(&bad, " EFER.", efer_bits, want->efer ^ got.efer);
@@ -745,11 +825,11 @@ static void check_mode(struct vm *vm, const struct mode *mode,
 		errx(STATUS_HOST,
 		     "%s: this KVM does not have it, for it did not set%s as "
 		     "asked: try another mode, or kvm_intel or kvm_amd",
-		     mode->name, bad.text);
+		     vm->opts.mode->name, bad.text);
 }
 
-/* Put the CPU into a mode, about to execute the instruction at entry. */
-static void enter_mode(struct vm *vm, const struct mode *mode, u64 entry)
+/* Put the CPU into its mode, about to execute the instruction at entry. */
+static void enter_mode(struct vm *vm, u64 entry)
 {
 	struct kvm_sregs sregs;
 	struct kvm_regs regs = {
@@ -757,14 +837,14 @@ static void enter_mode(struct vm *vm, const struct mode *mode, u64 entry)
 		.rflags = X86_EFLAGS_FIXED, /* and IF clear: no interrupts */
 	};
 
-	KVM(vm->vcpu.fd, KVM_GET_SREGS, &sregs);
+	KVM(vm, vm->vcpu.fd, KVM_GET_SREGS, &sregs);
 	write_stubs(vm);
-	mode->setup(vm, &sregs);
-	KVM(vm->vcpu.fd, KVM_SET_SREGS, &sregs);
-	check_mode(vm, mode, &sregs);
+	vm->opts.mode->setup(vm, &sregs);
+	KVM(vm, vm->vcpu.fd, KVM_SET_SREGS, &sregs);
+	check_mode(vm, &sregs);
 
 	regs.rsp = sregs.cr0 & X86_CR0_PE ? vm->mem_size : REAL_STACK;
-	KVM(vm->vcpu.fd, KVM_SET_REGS, &regs);
+	KVM(vm, vm->vcpu.fd, KVM_SET_REGS, &regs);
 }
 
 /* ====================================================================== 6 ===
@@ -855,10 +935,10 @@ static int elf_bits(const struct image *image)
  * bytes; the rest stays zero, as all RAM is at first. Ends if they do not
  * belong there.
  */
-static void load_part(struct vm *vm, const struct mode *mode,
-		      const struct image *image, u64 address, u64 mem_size,
-		      const u8 *data, u64 size)
+static void load_part(struct vm *vm, const struct image *image, u64 address,
+		      u64 mem_size, const u8 *data, u64 size)
 {
+	const struct mode *mode = vm->opts.mode;
 	u64 end = mode->option == 'r' ? REAL_END : vm->mem_size - STACK_ROOM;
 
 	if (address < IMAGE)
@@ -869,6 +949,8 @@ static void load_part(struct vm *vm, const struct mode *mode,
 			  "too large for %s: %llu bytes at 0x%llx, where the "
 			  "limit is 0x%llx",
 			  mode->name, mem_size, address, end);
+	narrate(vm, "image: %llu bytes at 0x%llx, %llu of them from the file",
+		mem_size, address, size);
 	memcpy(vm->mem + address, data, size);
 	if (address < vm->image_start)
 		vm->image_start = address;
@@ -971,20 +1053,19 @@ static void segment_check(const struct image *image, const Elf64_Phdr *ph)
 }
 
 /* Load the segments of an ELF file. Returns the address of its entry. */
-static u64 load_elf(struct vm *vm, const struct mode *mode,
-		    const struct image *image)
+static u64 load_elf(struct vm *vm, const struct image *image)
 {
 	Elf64_Ehdr eh = elf_header(image);
 	bool entry_found = false;
 
-	elf_check(image, &eh, mode);
+	elf_check(image, &eh, vm->opts.mode);
 	for (u32 i = 0; i < eh.e_phnum; i++) {
 		Elf64_Phdr ph = program_header(image, &eh, i);
 
 		segment_check(image, &ph);
 		if (ph.p_type != PT_LOAD || ph.p_memsz == 0)
 			continue;
-		load_part(vm, mode, image, ph.p_paddr, ph.p_memsz,
+		load_part(vm, image, ph.p_paddr, ph.p_memsz,
 			  image->data + ph.p_offset, ph.p_filesz);
 		if (eh.e_entry - ph.p_paddr < ph.p_memsz)
 			entry_found = true;
@@ -1004,15 +1085,13 @@ static u64 load_elf(struct vm *vm, const struct mode *mode,
 }
 
 /* Put an image into guest memory. Returns the address to enter it at. */
-static u64 load_image(struct vm *vm, const struct mode *mode,
-		      const struct image *image)
+static u64 load_image(struct vm *vm, const struct image *image)
 {
 	vm->image_start = vm->mem_size;
 	vm->image_end = 0;
 	if (elf_bits(image))
-		return load_elf(vm, mode, image);
-	load_part(vm, mode, image, IMAGE, image->size, image->data,
-		  image->size);
+		return load_elf(vm, image);
+	load_part(vm, image, IMAGE, image->size, image->data, image->size);
 	return IMAGE;
 }
 
@@ -1105,16 +1184,10 @@ static bool handle_io(struct vm *vm)
  * happened, where, and how things stood. Here is all that tells it, on stderr.
  */
 
-/* The registers of the CPU, as KVM hands them out. */
-struct cpu {
-	struct kvm_regs regs;
-	struct kvm_sregs sregs;
-};
-
 static void get_cpu(struct vm *vm, struct cpu *cpu)
 {
-	KVM(vm->vcpu.fd, KVM_GET_REGS, &cpu->regs);
-	KVM(vm->vcpu.fd, KVM_GET_SREGS, &cpu->sregs);
+	KVM(vm, vm->vcpu.fd, KVM_GET_REGS, &cpu->regs);
+	KVM(vm, vm->vcpu.fd, KVM_GET_SREGS, &cpu->sregs);
 }
 
 /* How many bytes PUSH stores in the code that the CPU executes. */
@@ -1147,7 +1220,7 @@ static size_t read_guest(struct vm *vm, u64 linear, void *to, size_t len)
 		size_t n =
 			4096 - (linear + done) % 4096; /* to the page's end */
 
-		KVM(vm->vcpu.fd, KVM_TRANSLATE, &tr);
+		KVM(vm, vm->vcpu.fd, KVM_TRANSLATE, &tr);
 		if (!tr.valid || tr.physical_address >= vm->mem_size)
 			break;
 		if (n > len - done)
@@ -1393,19 +1466,23 @@ static void add_internal_error(struct line *line, const struct kvm_run *run)
 	}
 }
 
-/* Append what the exit says that the guest has done. */
+/* The name of an exit, without the KVM_EXIT_ that all have. */
+static const char *exit_name(u32 reason)
+{
+	return reason < ARRAY_SIZE(exits) && exits[reason] ? exits[reason]
+							   : "(unknown)";
+}
+
+/* Append what the exit tells of, which is an access for some. */
 static void add_exit(struct line *line, struct vm *vm)
 {
 	const struct kvm_run *run = vm->vcpu.kvm_run;
-	u32 reason = run->exit_reason;
 
-	add(line, "failed: ");
-	switch (reason) {
+	switch (run->exit_reason) {
 	case KVM_EXIT_IO:
 		add_access(line, run->io.direction == KVM_EXIT_IO_OUT,
 			   (const u8 *)run + run->io.data_offset, run->io.size,
 			   "port", run->io.port);
-		add(line, ", which is not there");
 		break;
 	case KVM_EXIT_MMIO:
 		add_access(line, run->mmio.is_write, run->mmio.data,
@@ -1428,11 +1505,203 @@ static void add_exit(struct line *line, struct vm *vm)
 		add_internal_error(line, run);
 		break;
 	default:
-		add(line, "an exit that is not handled");
+		add(line, run->exit_reason == KVM_EXIT_HLT ? "the guest halts"
+							   : "not handled");
 	}
-	add(line, " (KVM_EXIT_%s, %u)",
-	    reason < ARRAY_SIZE(exits) && exits[reason] ? exits[reason] : "?",
-	    reason);
+}
+
+/* --trace: print the exit, which has been handled: an IN has its data. */
+static void print_exit(struct vm *vm)
+{
+	const struct kvm_run *run = vm->vcpu.kvm_run;
+	u32 len = run->io.size * run->io.count, shown = len < 16 ? len : 16;
+	const u8 *data = (const u8 *)run + run->io.data_offset;
+	struct line line = { 0 };
+	struct kvm_regs regs;
+
+	KVM(vm, vm->vcpu.fd, KVM_GET_REGS, &regs);
+	add(&line, "exit %llu: KVM_EXIT_%s, RIP 0x%llx: ", vm->history.runs,
+	    exit_name(run->exit_reason), regs.rip);
+	add_exit(&line, vm);
+	if (run->exit_reason == KVM_EXIT_IO) {
+		add(&line, ", count %u:", run->io.count);
+		add_bytes(&line, data, shown);
+		add(&line, "%s \"", shown < len ? "..." : "");
+		for (u32 i = 0; i < shown; i++)
+			add(&line, "%c",
+			    data[i] < ' ' || data[i] > '~' ? '.' : data[i]);
+		add(&line, "\"");
+	}
+	say(&line);
+}
+
+/* Remember the CPU's registers, and the instruction that it is to execute. */
+static void remember_cpu(struct vm *vm)
+{
+	struct history *h = &vm->history;
+
+	get_cpu(vm, &h->cpu);
+	memset(h->code, 0, sizeof(h->code));
+	read_guest(vm, h->cpu.sregs.cs.base + h->cpu.regs.rip, h->code,
+		   sizeof(h->code));
+}
+
+/*
+ * --step: print the instruction that was executed, and the registers that it
+ * changed. Some KVMs step over a HLT instead of telling that the guest halts:
+ * then make that the exit, so that the run ends as it does with the others.
+ */
+static void print_step(struct vm *vm)
+{
+	u64 before[18], after[18]; /* rax to rflags, as they lie in kvm_regs */
+	struct line line = { 0 };
+
+	add(&line, "step: RIP 0x%llx:", vm->history.cpu.regs.rip);
+	add_bytes(&line, vm->history.code, sizeof(vm->history.code));
+	memcpy(before, &vm->history.cpu.regs, sizeof(before));
+	if (vm->history.code[0] == stub[0])
+		vm->vcpu.kvm_run->exit_reason = KVM_EXIT_HLT;
+	remember_cpu(vm);
+	memcpy(after, &vm->history.cpu.regs, sizeof(after));
+	for (int i = 0; i < 18; i++)
+		if (after[i] != before[i])
+			add(&line, " %s=%llx", reg_names[i], after[i]);
+	say(&line);
+}
+
+/* --stats: print what the run has cost. */
+static void print_stats(const struct vm *vm)
+{
+	const struct history *h = &vm->history;
+	FILE *ksm = fopen("/proc/self/ksm_stat", "r");
+	struct rusage usage;
+	char text[64];
+
+	warnx("KVM_RUN: %llu calls, %.6f s; outside of it: %.6f s", h->runs,
+	      (double)h->run_time / 1e9,
+	      (double)(now() - h->start - h->run_time) / 1e9);
+	for (u32 i = 0; i < ARRAY_SIZE(h->exits); i++)
+		if (h->exits[i])
+			warnx("KVM_EXIT_%s: %llu", exit_name(i), h->exits[i]);
+	warnx("I/O exits: %llu out, %llu in", h->out, h->in);
+	warnx("output: %llu bytes in %llu writes", vm->console.written,
+	      vm->console.writes);
+	if (getrusage(RUSAGE_SELF, &usage) == 0)
+		warnx("peak RSS: %ld KiB", usage.ru_maxrss);
+	while (ksm && fgets(text, sizeof(text), ksm))
+		if (strstr(text, "ksm_merging_pages"))
+			warnx("KSM: %.*s", (int)strcspn(text, "\n"), text);
+}
+
+/* --verbose: draw the memory map, the end of RAM on top. */
+static void show_map(const struct vm *vm)
+{
+	u64 end = vm->mem_size;
+
+	warnx("memory map: +--- 0x%llx", end);
+	warnx("            |    RAM above the image, the stack");
+	warnx("            +--- 0x%llx", vm->image_end);
+	warnx("            |    the image");
+	end = vm->image_start;
+	for (size_t i = ARRAY_SIZE(regions); i-- > 0; end = regions[i].start) {
+		bool used = false;
+
+		if (regions[i].start == end)
+			continue;
+		for (u64 a = regions[i].start; a < end; a++)
+			used |= vm->mem[a] != 0;
+		warnx("            +--- 0x%llx", end);
+		warnx("            |    %s%s", regions[i].name,
+		      used ? "" : " (all zero)");
+	}
+	warnx("            +--- 0x0");
+}
+
+/* --verbose: decode the GDT, as it stands in guest memory. */
+static void show_gdt(const struct vm *vm, const struct kvm_dtable *gdt)
+{
+	for (u32 i = 0; i * 8 < gdt->limit; i++) {
+		u64 d = number(vm->mem + gdt->base + i * 8, 8);
+
+		warnx("GDT: selector 0x%02x = %016llx: base 0x%llx, limit "
+		      "0x%llx%s, type %llu, dpl %llu%s%s%s",
+		      i * 8, d, (d >> 16 & 0xffffff) | (d >> 56 << 24),
+		      (d & 0xffff) | (d >> 32 & 0xf0000),
+		      d >> 55 & 1 ? " pages" : "", d >> 40 & 0xf, d >> 45 & 3,
+		      d >> 47 & 1 ? ", present" : "",
+		      d >> 53 & 1 ? ", 64-bit" : "",
+		      d >> 54 & 1 ? ", 32-bit" : "");
+	}
+}
+
+/*
+ * --verbose: print the page table at an address, and those below it, as the CPU
+ * would walk them. It is one of level 1 (of 4 KiB pages) to 4, maps what is
+ * from base on, and has entries of size bytes. Large pages in a row are one
+ * line.
+ */
+static void show_table(const struct vm *vm, u64 table, int level, u64 base,
+		       u32 size)
+{
+	static const char *const names[] = { "", "PT", "PD", "PDPT", "PML4" };
+	static const char *const flags[64] = {
+		"PRESENT", "RW", "USER", "PWT", "PCD",
+		"A",       "D",  "PS",   "G",   [63] = "NX"
+	};
+	u32 entries = 4096 / size, next;
+	int shift = 12 + (level - 1) * (size == 8 ? 9 : 10);
+
+	if (table > vm->mem_size - 4096)
+		return;
+	for (u32 i = 0; i < entries; i = next) {
+		u64 entry = number(vm->mem + table + i * size, size);
+		u64 page = 1ull << shift;
+		struct line line = { 0 };
+
+		next = i + 1;
+		if (!(entry & PDE64_PRESENT))
+			continue;
+		while ((entry & PDE64_PS) && next < entries &&
+		       number(vm->mem + table + next * size, size) ==
+			       entry + (next - i) * page)
+			next++;
+		add(&line, "%*s%s[%u", 2 * (4 - level), "", names[level], i);
+		if (next > i + 1)
+			add(&line, "..%u", next - 1);
+		add(&line, "] = 0x%llx", entry);
+		add_bits(&line, " ", flags, entry & ~(page - 4096));
+		add(&line, ": 0x%llx to 0x%llx", base + i * page,
+		    base + next * page - 1);
+		say(&line);
+		if (level > 1 && !(entry & PDE64_PS))
+			show_table(vm, entry & 0xffffffffff000, level - 1,
+				   base + i * page, size);
+	}
+}
+
+/* --verbose: show what has been set up, from guest memory and from KVM. */
+static void show_machine(struct vm *vm, u64 entry)
+{
+	u64 addresses[] = { entry, vm->mem_size };
+	struct cpu cpu;
+
+	get_cpu(vm, &cpu);
+	show_map(vm);
+	if (cpu.sregs.cr0 & X86_CR0_PE)
+		show_gdt(vm, &cpu.sregs.gdt);
+	if (cpu.sregs.cr0 & X86_CR0_PG)
+		show_table(vm, cpu.sregs.cr3 & ~0xfffull,
+			   cpu.sregs.efer & EFER_LMA ? 4 : 2, 0,
+			   cpu.sregs.efer & EFER_LMA ? 8 : 4);
+	print_registers(&cpu);
+	for (size_t i = 0; i < ARRAY_SIZE(addresses); i++) {
+		struct kvm_translation tr = { .linear_address = addresses[i] };
+
+		KVM(vm, vm->vcpu.fd, KVM_TRANSLATE, &tr);
+		warnx("KVM_TRANSLATE of 0x%llx: %s 0x%llx", addresses[i],
+		      tr.valid ? "valid, physical address" : "not valid,",
+		      tr.physical_address);
+	}
 }
 
 /*
@@ -1441,19 +1710,25 @@ static void add_exit(struct line *line, struct vm *vm)
  */
 static int report(struct vm *vm)
 {
-	int number = stop_signal, status = STATUS_GUEST;
+	int stopped_by = stop_signal, status = STATUS_GUEST;
+	u32 reason = vm->vcpu.kvm_run->exit_reason;
 	struct line why = { 0 };
 	struct cpu cpu;
 
 	get_cpu(vm, &cpu);
-	if (number == SIGALRM) {
+	if (stopped_by == SIGALRM) {
 		add(&why, "stopped: its time is over (--timeout)");
 		status = STATUS_TIMEOUT;
-	} else if (number) {
-		add(&why, "stopped: signal %d, %s", number, strsignal(number));
-		status = STATUS_SIGNAL + number;
-	} else if (vm->vcpu.kvm_run->exit_reason != KVM_EXIT_HLT) {
+	} else if (stopped_by) {
+		add(&why, "stopped: signal %d, %s", stopped_by,
+		    strsignal(stopped_by));
+		status = STATUS_SIGNAL + stopped_by;
+	} else if (reason != KVM_EXIT_HLT) {
+		add(&why, "failed: ");
 		add_exit(&why, vm);
+		add(&why, "%s (KVM_EXIT_%s, %u)",
+		    reason == KVM_EXIT_IO ? ", which is not there" : "",
+		    exit_name(reason), reason);
 	} else if (!unwind_exception(vm, &cpu, &why)) {
 		return STATUS_OK;
 	}
@@ -1481,15 +1756,6 @@ enum { TICK = 20000 }; /* microseconds: how late --timeout may come */
 static struct kvm_run *signal_run;
 static u64 deadline;
 
-/* Nanoseconds on a clock that nobody sets. */
-static u64 now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (u64)t.tv_sec * 1000000000 + (u64)t.tv_nsec;
-}
-
 /* SIGALRM is the timer's tick, and stops the guest only at the deadline. */
 static void handle_signal(int number)
 {
@@ -1502,8 +1768,9 @@ static void handle_signal(int number)
  * From here on SIGINT and SIGTERM end the run with a report; and so does the
  * end of so many seconds, unless that is 0.
  */
-static void catch_signals(struct vm *vm, double seconds)
+static void catch_signals(struct vm *vm)
 {
+	double seconds = vm->opts.timeout;
 	struct sigaction action = { .sa_handler = handle_signal };
 	double usec = seconds * 1e6;
 	struct itimerval timer = { 0 };
@@ -1522,25 +1789,69 @@ static void catch_signals(struct vm *vm, double seconds)
 		host_error("setitimer");
 }
 
+/* --step: have KVM_RUN return after each instruction. */
+static void enable_steps(struct vm *vm)
+{
+	struct kvm_guest_debug debug = {
+		.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP,
+	};
+
+	KVM(vm, vm->vcpu.fd, KVM_SET_GUEST_DEBUG, &debug);
+	remember_cpu(vm);
+}
+
+/* KVM_RUN, counted, and timed for --stats. Returns false on a signal. */
+static bool run_vcpu(struct vm *vm)
+{
+	struct kvm_run *run = vm->vcpu.kvm_run;
+	struct history *h = &vm->history;
+	u64 before = vm->opts.stats ? now() : 0;
+	int ret = ioctl(vm->vcpu.fd, KVM_RUN, 0);
+
+	if (ret < 0 && errno != EINTR && errno != EAGAIN) {
+		console_flush(&vm->console);
+		host_error("KVM_RUN");
+	}
+	if (vm->opts.stats)
+		h->run_time += now() - before;
+	h->runs++;
+	/* Only after success does exit_reason mean something. */
+	if (ret < 0)
+		return false;
+	if (run->exit_reason < ARRAY_SIZE(h->exits))
+		h->exits[run->exit_reason]++;
+	if (run->exit_reason == KVM_EXIT_IO)
+		(*(run->io.direction == KVM_EXIT_IO_OUT ? &h->out : &h->in))++;
+	return true;
+}
+
 /* Run the guest to its end. Returns STATUS_OK when it halted. */
 static int run_vm(struct vm *vm)
 {
-	struct vcpu *vcpu = &vm->vcpu;
+	struct kvm_run *run = vm->vcpu.kvm_run;
+	bool io = false; /* the last exit was for I/O, and has been handled */
 
 	while (!vm->stopped) {
-		/* Only after success does exit_reason mean something. */
-		if (ioctl(vcpu->fd, KVM_RUN, 0) < 0) {
-			if (errno != EINTR && errno != EAGAIN) {
-				console_flush(&vm->console);
-				host_error("KVM_RUN");
-			}
-			vcpu->kvm_run->immediate_exit = 0;
+		/* To step, let KVM_RUN complete the I/O, and nothing more. */
+		if (vm->opts.step && io)
+			run->immediate_exit = 1;
+		if (!run_vcpu(vm)) {
+			run->immediate_exit = 0;
 			if (stop_signal)
 				return report(vm);
-		} else if (vcpu->kvm_run->exit_reason != KVM_EXIT_IO ||
-			   !handle_io(vm)) {
-			return report(vm);
+			if (vm->opts.step && io)
+				print_step(vm);
+			io = false;
+			continue;
 		}
+		io = run->exit_reason == KVM_EXIT_IO && handle_io(vm);
+		if (vm->opts.trace)
+			print_exit(vm);
+		if (vm->opts.step && (run->exit_reason == KVM_EXIT_DEBUG ||
+				      run->exit_reason == KVM_EXIT_HLT))
+			print_step(vm);
+		if (!io && run->exit_reason != KVM_EXIT_DEBUG)
+			return report(vm);
 	}
 	return vm->status;
 }
@@ -1553,13 +1864,14 @@ static int run_vm(struct vm *vm)
  * A built-in guest has halted: see whether 42 is where it should be, and say
  * so. Returns the exit status for that.
  */
-static int check(struct vm *vm, const struct mode *mode)
+static int check(struct vm *vm)
 {
+	const struct mode *mode = vm->opts.mode;
 	struct kvm_regs regs;
 	u64 rax = 0, memval = 0;
 	bool right;
 
-	KVM(vm->vcpu.fd, KVM_GET_REGS, &regs);
+	KVM(vm, vm->vcpu.fd, KVM_GET_REGS, &regs);
 	/* As many bytes of each as the mode's guest writes. */
 	memcpy(&rax, &regs.rax, mode->width);
 	memcpy(&memval, vm->mem + RESULT, mode->width);
@@ -1585,6 +1897,10 @@ static const char help[] = USAGE
 	"  -m, --memory SIZE   guest RAM, with suffix K, M or G: 1M to 3G, else 2M\n"
 	"  -t, --timeout SEC   stop the guest after SEC seconds, 0.5 for "
 	"example\n"
+	"  -v, --verbose       tell what is set up, and how\n"
+	"      --trace         print every VM exit\n"
+	"      --step          print every instruction\n"
+	"      --stats         print counts, times and memory at the end\n"
 	"  -h, --help          print this help\n"
 	"  -V, --version       print the version\n"
 	"\n"
@@ -1598,26 +1914,6 @@ static const char help[] = USAGE
 	"one; 1 the guest failed; 2 bad option or image; 3 KVM or the host "
 	"failed;\n"
 	"(v << 1) | 1 the guest wrote v to port 0xF4.\n";
-
-static const struct option long_options[] = {
-	{ "real", no_argument, NULL, 'r' },
-	{ "protected", no_argument, NULL, 's' },
-	{ "paged", no_argument, NULL, 'p' },
-	{ "long", no_argument, NULL, 'l' },
-	{ "memory", required_argument, NULL, 'm' },
-	{ "timeout", required_argument, NULL, 't' },
-	{ "help", no_argument, NULL, 'h' },
-	{ "version", no_argument, NULL, 'V' },
-	{ NULL, 0, NULL, 0 },
-};
-
-/* What the command line asks for. */
-struct options {
-	const struct mode *mode; /* NULL: none was chosen */
-	const char *image;       /* a file; NULL: the mode's built-in guest */
-	u64 mem_size;            /* in bytes */
-	double timeout;          /* in seconds; 0: none */
-};
 
 /* End with what is wrong with the command line, and how it should be. */
 static void __attribute__((noreturn)) usage(const char *wrong)
@@ -1671,31 +1967,44 @@ static u64 parse_size(const char *text)
 static struct options parse_options(int argc, char *argv[])
 {
 	struct options opts = { .mem_size = RAM_SIZE };
-	const struct mode *mode;
+	const struct option long_options[] = {
+		{ "real", no_argument, NULL, 'r' },
+		{ "protected", no_argument, NULL, 's' },
+		{ "paged", no_argument, NULL, 'p' },
+		{ "long", no_argument, NULL, 'l' },
+		{ "memory", required_argument, NULL, 'm' },
+		{ "timeout", required_argument, NULL, 't' },
+		{ "verbose", no_argument, &opts.verbose, 1 },
+		{ "trace", no_argument, &opts.trace, 1 },
+		{ "step", no_argument, &opts.step, 1 },
+		{ "stats", no_argument, &opts.stats, 1 },
+		{ "help", no_argument, NULL, 'h' },
+		{ "version", no_argument, NULL, 'V' },
+		{ NULL, 0, NULL, 0 },
+	};
 	int c;
 
 	argv[0] = program_invocation_short_name; /* as err() begins a line */
-	while ((c = getopt_long(argc, argv, "rsplm:t:hV", long_options,
+	while ((c = getopt_long(argc, argv, "rsplm:t:vhV", long_options,
 				NULL)) != -1) {
-		switch (c) {
-		case 'm':
-			opts.mem_size = parse_size(optarg);
-			break;
-		case 't':
-			opts.timeout = parse_seconds(optarg);
-			break;
-		case 'h':
+		const struct mode *mode = find_mode(c);
+
+		if (c == '?')
+			usage(NULL); /* getopt_long has said what is wrong */
+		if (c == 'h')
 			print_and_exit(help);
-		case 'V':
+		if (c == 'V')
 			print_and_exit("simple-kvm " VERSION "\n");
-		default:
-			mode = find_mode(c);
-			if (!mode)
-				usage(NULL); /* getopt_long has said why */
-			if (opts.mode && opts.mode != mode)
-				usage("only one mode can be chosen");
+		if (mode && opts.mode && opts.mode != mode)
+			usage("only one mode can be chosen");
+		if (mode)
 			opts.mode = mode;
-		}
+		if (c == 'm')
+			opts.mem_size = parse_size(optarg);
+		if (c == 't')
+			opts.timeout = parse_seconds(optarg);
+		if (c == 'v')
+			opts.verbose = 1;
 	}
 	if (argc - optind > 1)
 		usage("only one image can be run");
@@ -1703,39 +2012,56 @@ static struct options parse_options(int argc, char *argv[])
 	return opts;
 }
 
-/* The mode for an image when none was chosen: an ELF file's class says it. */
-static const struct mode *default_mode(const struct image *image)
+/*
+ * Get the image that the options name, and choose the mode if they do not: an
+ * ELF file's class says it, and everything else runs in real mode.
+ */
+static struct image choose_image(struct options *opts)
 {
-	int bits = elf_bits(image);
+	struct image image = { 0 };
+	int bits = 0;
 
-	return find_mode(bits == 64 ? 'l' : bits == 32 ? 's' : 'r');
+	if (opts->image) {
+		image = read_image(opts->image, opts->mem_size);
+		bits = elf_bits(&image);
+	}
+	if (!opts->mode)
+		opts->mode = find_mode(bits == 64 ? 'l' : bits ? 's' : 'r');
+	if (!opts->image) {
+		image.data = opts->mode->image;
+		image.size = (size_t)(opts->mode->image_end - image.data);
+	}
+	return image;
 }
 
 int main(int argc, char *argv[])
 {
-	struct options opts = parse_options(argc, argv);
-	struct image image = { 0 };
-	const struct mode *mode;
 	struct vm vm;
+	struct image image;
 	u64 entry;
 	int status;
 
+	vm.opts = parse_options(argc, argv);
+	vm.history = (struct history){ .start = now() };
+	vm.stopped = false;
 	console_init(&vm.console);
-	if (opts.image)
-		image = read_image(opts.image, opts.mem_size);
-	mode = opts.mode ? opts.mode : default_mode(&image);
-	if (!opts.image)
-		image = (struct image){ .data = mode->image,
-					.size = (size_t)(mode->image_end -
-							 mode->image) };
+	image = choose_image(&vm.opts);
 
-	create_vm(&vm, opts.mem_size);
-	entry = load_image(&vm, mode, &image);
-	enter_mode(&vm, mode, entry);
-	catch_signals(&vm, opts.timeout);
+	create_vm(&vm);
+	entry = load_image(&vm, &image);
+	enter_mode(&vm, entry);
+	if (vm.opts.step)
+		enable_steps(&vm);
+	if (vm.opts.verbose)
+		show_machine(&vm, entry);
+	vm.opts.verbose = false; /* the set-up ends here */
+
+	catch_signals(&vm);
 	status = run_vm(&vm);
 	console_flush(&vm.console);
-	if (status == STATUS_OK && !opts.image)
-		status = check(&vm, mode);
+	if (status == STATUS_OK && !vm.opts.image)
+		status = check(&vm);
+	if (vm.opts.stats)
+		print_stats(&vm);
 	return status;
 }
