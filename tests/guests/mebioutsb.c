@@ -1,0 +1,6 @@
+/*
+ * mebioutsb - as mebibyte, but a byte at a time.
+ */
+#define OUTS "rep outsb"
+#define SIZE 1
+#include "mebibyte.c"
