@@ -21,6 +21,7 @@ mkdir "$T/blocks"
 awk -v dir="$T/blocks" '
 	/^<!-- file: .* -->$/ { name = $3; kind = "file"; next }
 	/^<!-- mode: .* -->$/ { name = $3; next }
+	/^<!-- from: .* -->$/ { name = $3; kind = "from"; next }
 	/^```/ && !text {
 		if (!kind) kind = substr($0, 4)
 		if (!kind) kind = "text"
@@ -32,8 +33,27 @@ awk -v dir="$T/blocks" '
 	/^```$/ { close(text); text = kind = name = ""; next }
 	text { print >text }' "$readme"
 
-# steady: standard input without what differs between one CPU and another.
-steady() { grep -v '^simple-kvm:   RFLAGS'; }
+# steady: standard input without what differs between one machine, or one run,
+# and another. A line [...] stands for any lines.
+steady() {
+	sed -e '/^simple-kvm:   RFLAGS/d' -e '/^simple-kvm: KSM:/d' \
+		-e 's/, RIP 0x[0-9a-f]*:/, RIP:/' \
+		-e 's/[0-9]*\.[0-9]\{6\} s/N s/g' \
+		-e 's/peak RSS: [0-9]*/peak RSS: N/'
+}
+
+# shown WANT GOT: the output is what is shown.
+shown() {
+	if ! grep -q '^\[\.\.\.\]$' "$1"; then
+		diff -u "$1" "$2"
+		return
+	fi
+	# What is before the [...] begins the output, and what is behind it ends it.
+	sed '/^\[\.\.\.\]$/,$d' "$1" >"$T/begin"
+	sed '1,/^\[\.\.\.\]$/d' "$1" >"$T/end"
+	head -n "$(wc -l <"$T/begin")" "$2" | diff -u "$T/begin" - &&
+		tail -n "$(wc -l <"$T/end")" "$2" | diff -u "$T/end" -
+}
 
 # console FILE: run its commands, each behind "$ ", and compare what they print.
 console() {
@@ -49,7 +69,7 @@ console() {
 		sh "$step" >"$step.got" 2>&1 </dev/null
 		steady <"$step.got" >"$step.steady"
 		steady <"$step.want" >"$T/want"
-		succeeds "\$ $(cat "$step")" diff -u "$T/want" "$step.steady"
+		succeeds "\$ $(cat "$step")" shown "$T/want" "$step.steady"
 	done
 }
 
@@ -57,6 +77,11 @@ for block in "$T"/blocks/*; do
 	case $block in
 	*.name) continue ;;
 	*-file) cp "$block" "$(cat "$block.name")" ;;
+	*-from)
+		while IFS= read -r line; do
+			succeeds "quoted: ${line#"${line%%[![:space:]]*}"}" \
+				grep -qxF -e "$line" "$(cat "$block.name")"
+		done <"$block" ;;
 	*-diff) succeeds 'the change of simple-kvm.c applies' \
 		git apply --unidiff-zero --recount "$block" ;;
 	*-console)
@@ -80,6 +105,13 @@ grep -o -e '`--[a-z][a-z]*' -e ', `--[a-z]*' "$readme" | grep -o -e '--[a-z]*' |
 	sort -u >"$T/named"
 is "--help and the README tell of the same options" \
 	"$(cat "$T/named")" "$(cat "$T/help")"
+
+# Every function that the README names is there.
+# shellcheck disable=SC2016 # backquotes of Markdown
+grep -o '`[a-z_]*()`' "$readme" | tr -d '`()' | sort -u >"$T/functions"
+while read -r function; do
+	succeeds "$function() exists" grep -q "[ *]$function(.*[^;]\$" simple-kvm.c
+done <"$T/functions"
 
 # Links within the README lead somewhere, and so do those to files.
 grep -o '](#[^)]*)' "$readme" | tr -d '()#]' | sort -u >"$T/anchors"
