@@ -20,7 +20,11 @@ PIE	:= $(if $(STATIC),-static-pie,-pie)
 # The sanitizers' runtime wants a dynamic program.
 SAN	:= -fsanitize=address,undefined -fno-sanitize-recover=all
 
-HOST_CFLAGS	= -std=gnu11 $(WARN) -fPIE $(CPPFLAGS) $(CFLAGS)
+# Against bugs of our own. What checks buffers needs the optimizer.
+HARDEN	= -fstack-protector-strong $(if $(filter-out -O0,$(filter -O%,$(CFLAGS))),\
+	  -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
+
+HOST_CFLAGS	= -std=gnu11 $(WARN) -fPIE $(HARDEN) $(CPPFLAGS) $(CFLAGS)
 HOST_LDFLAGS	= $(PIE) -Wl,-z,relro,-z,now,-z,noexecstack $(LDFLAGS)
 
 # Guests run on bare metal, so whatever a distribution's compiler adds by
@@ -57,14 +61,21 @@ simple-kvm.o: simple-kvm.c simple-kvm.flags
 
 asan/simple-kvm: simple-kvm.c $(GUESTS:=.img.o) simple-kvm.flags
 	@mkdir -p $(@D)
-	$(CC) -std=gnu11 $(WARN) $(CPPFLAGS) -O1 -g $(SAN) $(LDFLAGS) -o $@ \
+	$(CC) -std=gnu11 $(WARN) -DSANITIZE $(CPPFLAGS) -O1 -g $(SAN) $(LDFLAGS) \
+		-o $@ \
 		$(filter %.c %.o,$^) $(LDLIBS)
+
+# For tests/sandbox.t: it makes system calls in the program's place.
+tests/tamper: tests/tamper.c simple-kvm.flags
+	$(CC) -std=gnu11 $(WARN) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $<
 
 # ---------------------------------------------------------------- guests
 
 guest16.% tests/guests/%16.bin tests/guests/%16.elf: override MODE = 16
 guest32.% tests/guests/%32.bin tests/guests/%32.elf: override MODE = 32
 guest64.% tests/guests/%64.bin tests/guests/%64.elf: override MODE = 64
+tests/bench/%64.bin: override MODE = 64
+tests/bench/%64.bin: override RAM = 2M
 $(foreach g,$(GUESTS) $(TEST_GUESTS),$(g).bin $(g).elf): override RAM = 2M
 
 %.o: %.c %.flags
@@ -109,8 +120,8 @@ simple-kvm.flags: FLAGS = $(CC) $(HOST_CFLAGS) $(HOST_LDFLAGS)
 		printf '%s\n' '$(FLAGS)' >$@
 
 FORCE:
-.PHONY: all run test test-svm test-vmx test-backends install uninstall clean \
-	help FORCE
+.PHONY: all run test test-svm test-vmx test-backends bench install uninstall \
+	clean help FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -120,7 +131,7 @@ run: simple-kvm
 	./simple-kvm --long
 
 # SANITIZE=1 tests a build that watches every memory access.
-test: $(if $(SANITIZE),asan/)simple-kvm $(TEST_GUESTS:=.bin)
+test: $(if $(SANITIZE),asan/)simple-kvm tests/tamper $(TEST_GUESTS:=.bin)
 	@command -v prove >/dev/null || \
 		{ echo 'prove not found: apt-get install perl' >&2; exit 1; }
 	SIMPLE_KVM=$(CURDIR)/$< MAKE='$(MAKE)' prove $(PROVEFLAGS) $(TESTS)
@@ -132,6 +143,20 @@ test-backends: BACKENDS = svm vmx
 test-svm test-vmx test-backends: simple-kvm $(TEST_GUESTS:=.bin)
 	TESTS='$(TESTS)' PROVEFLAGS='$(PROVEFLAGS)' tests/backends/run $(BACKENDS)
 
+# How fast it is, next to a yardstick. ROUNDS=100 takes some five minutes.
+BENCH_CFLAGS = -std=gnu11 $(WARN) -O2 -static -no-pie
+
+tests/bench/bench: tests/bench/bench.c simple-kvm.flags
+	$(CC) $(BENCH_CFLAGS) -o $@ $<
+
+tests/bench/yardstick: tests/bench/yardstick.c guest64.img.o simple-kvm.flags
+	$(CC) $(BENCH_CFLAGS) -o $@ $(filter %.c %.o,$^)
+
+bench: simple-kvm tests/bench/bench tests/bench/yardstick \
+		tests/bench/outs64.bin
+	tests/bench/bench ./simple-kvm tests/bench/yardstick \
+		tests/bench/outs64.bin $(ROUNDS)
+
 install: simple-kvm
 	install -d '$(DESTDIR)$(PREFIX)/bin'
 	install -m 755 simple-kvm '$(DESTDIR)$(PREFIX)/bin/simple-kvm'
@@ -140,8 +165,8 @@ uninstall:
 	rm -f '$(DESTDIR)$(PREFIX)/bin/simple-kvm'
 
 clean:
-	rm -rf simple-kvm asan
-	rm -f $(foreach d,. tests/guests,$(addprefix $(d)/,*.o *.d *.elf *.bin *.flags))
+	rm -rf simple-kvm asan tests/tamper tests/bench/bench tests/bench/yardstick
+	rm -f $(foreach d,. tests/guests tests/bench,$(addprefix $(d)/,*.o *.d *.elf *.bin *.flags))
 
 help:
 	@echo 'make             build ./simple-kvm'
@@ -151,6 +176,7 @@ help:
 	@echo 'make test-svm, test-vmx, test-backends'
 	@echo '                 run the tests on kvm_amd, on kvm_intel, on both, in'
 	@echo '                 emulated machines (KEEP=DIR: leave the logs there)'
+	@echo 'make bench       measure it next to a yardstick (ROUNDS=100: more)'
 	@echo 'make NAME.bin    build a flat guest image from NAME.c or NAME.s'
 	@echo '                 (MODE=16, 32 or 64; RAM=2M: what it must fit into)'
 	@echo 'make install     to PREFIX, /usr/local unless told; DESTDIR is known'

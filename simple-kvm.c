@@ -14,10 +14,11 @@
  *	 3. Output: the guest's bytes, collected and written
  *	 4. The virtual machine: /dev/kvm, RAM, the vCPU
  *	 5. Modes: tables in guest memory, registers
- *	 6. Images: built-in, or from a file
+ *	 6. Images: built-in, flat file, ELF file
  *	 7. Ports: what the guest's I/O instructions reach
- *	 8. Reports: registers, exceptions, exits by name
- *	 9. The run loop
+ *	 8. Reports: registers, exceptions, exits, what --verbose and others
+ *show
+ *	 9. The run loop, behind a locked door
  *	10. The verdict and the command line
  *
  * "SDM" stands for Intel's Software Developer's Manual, volume 3 unless another
@@ -31,17 +32,23 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <limits.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
 #include <linux/kvm.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
@@ -390,8 +397,9 @@ struct history {
 	u64 runs, exits[64], out,
 		in;          /* KVM_RUN calls; I/O exits by direction */
 	u64 start, run_time; /* nanoseconds */
-	struct cpu cpu;      /* before the instruction that is executed... */
-	u8 code[8];          /* ...and the bytes that it begins with */
+	int ksm_fd;     /* what KSM did for us; -1 when it is not asked for */
+	struct cpu cpu; /* at the end; or before the step being made... */
+	u8 code[8];     /* ...and the bytes that it executes */
 };
 
 struct vm {
@@ -646,6 +654,9 @@ static void create_vm(struct vm *vm)
 	KVM(vm, vm->fd, KVM_SET_TSS_ADDR, 0xfffbd000);
 	create_ram(vm);
 	create_vcpu(vm);
+	/* The CPU's file keeps the machine alive, and is all that we need. */
+	close(vm->sys_fd);
+	close(vm->fd);
 }
 
 /* ====================================================================== 5 ===
@@ -670,6 +681,7 @@ static const u8 stub[4] = {
 };
 enum { VECTORS = 32 }; /* the CPU's own exceptions: SDM 6.3.1, table 6-1 */
 
+/* Write the stubs, one behind the other. */
 static void write_stubs(struct vm *vm)
 {
 	for (size_t v = 0; v < VECTORS; v++)
@@ -889,6 +901,7 @@ static void enter_mode(struct vm *vm, u64 entry)
  */
 struct image {
 	const char *path; /* NULL: built-in */
+	u8 *file;         /* what was read from there, to be freed */
 	const u8 *data;
 	size_t size;
 };
@@ -925,7 +938,6 @@ static struct image read_image(const char *path, u64 mem_size)
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	struct image image = { .path = path };
 	size_t room = 1 << 15, limit = mem_size + (64 << 20);
-	u8 *data = NULL;
 	ssize_t n = 1;
 
 	if (fd < 0)
@@ -933,9 +945,9 @@ static struct image read_image(const char *path, u64 mem_size)
 	while (n != 0) {
 		if (image.size > limit)
 			bad_image(&image, "too large for the guest's RAM");
-		if (!data || image.size == room)
-			data = resize(data, room *= 2);
-		n = read(fd, data + image.size, room - image.size);
+		if (!image.file || image.size == room)
+			image.file = resize(image.file, room *= 2);
+		n = read(fd, image.file + image.size, room - image.size);
 		if (n > 0)
 			image.size += (size_t)n;
 		else if (n < 0 && errno != EINTR)
@@ -944,7 +956,7 @@ static struct image read_image(const char *path, u64 mem_size)
 	close(fd);
 	if (image.size == 0)
 		bad_image(&image, "the file is empty");
-	image.data = resize(data, image.size);
+	image.data = image.file = resize(image.file, image.size);
 	return image;
 }
 
@@ -1206,12 +1218,14 @@ static bool handle_io(struct vm *vm)
 }
 
 /* ====================================================================== 8 ===
- * Reports: registers, exceptions, exits by name
+ * Reports: registers, exceptions, exits, what --verbose and others show
  *
  * When a guest ends otherwise than it should, its author wants to know what
- * happened, where, and how things stood. Here is all that tells it, on stderr.
+ * happened, where, and how things stood. Here is all that tells it, on stderr;
+ * and behind it what the options show of a run that goes well.
  */
 
+/* Have KVM copy the registers out. */
 static void get_cpu(struct vm *vm, struct cpu *cpu)
 {
 	KVM(vm, vm->vcpu.fd, KVM_GET_REGS, &cpu->regs);
@@ -1380,6 +1394,7 @@ static const char *const exceptions[VECTORS] = {
 	"#VE virtualization exception", "#CP control protection exception",
 };
 /* clang-format on */
+/* Those whose frame has an error code in front. */
 static const u32 with_error_code =
 	1 << DF_VECTOR | 1 << TS_VECTOR | 1 << NP_VECTOR | 1 << SS_VECTOR |
 	1 << GP_VECTOR | 1 << PF_VECTOR | 1 << AC_VECTOR | 1 << 21;
@@ -1601,9 +1616,8 @@ static void print_step(struct vm *vm)
 static void print_stats(const struct vm *vm)
 {
 	const struct history *h = &vm->history;
-	FILE *ksm = fopen("/proc/self/ksm_stat", "r");
 	struct rusage usage;
-	char text[64];
+	char text[512] = "", *merged;
 
 	warnx("KVM_RUN: %llu calls, %.6f s; outside of it: %.6f s", h->runs,
 	      (double)h->run_time / 1e9,
@@ -1616,9 +1630,9 @@ static void print_stats(const struct vm *vm)
 	      vm->console.writes);
 	if (getrusage(RUSAGE_SELF, &usage) == 0)
 		warnx("peak RSS: %ld KiB", usage.ru_maxrss);
-	while (ksm && fgets(text, sizeof(text), ksm))
-		if (strstr(text, "ksm_merging_pages"))
-			warnx("KSM: %.*s", (int)strcspn(text, "\n"), text);
+	if (h->ksm_fd >= 0 && read(h->ksm_fd, text, sizeof(text) - 1) > 0 &&
+	    (merged = strstr(text, "ksm_merging_pages")))
+		warnx("KSM: %.*s", (int)strcspn(merged, "\n"), merged);
 }
 
 /* --verbose: draw the memory map, the end of RAM on top. */
@@ -1740,10 +1754,10 @@ static int report(struct vm *vm)
 {
 	int stopped_by = stop_signal, status = STATUS_GUEST;
 	u32 reason = vm->vcpu.kvm_run->exit_reason;
+	struct cpu *cpu = &vm->history.cpu;
 	struct line why = { 0 };
-	struct cpu cpu;
 
-	get_cpu(vm, &cpu);
+	get_cpu(vm, cpu);
 	if (stopped_by == SIGALRM) {
 		add(&why, "stopped: its time is over (--timeout)");
 		status = STATUS_TIMEOUT;
@@ -1757,17 +1771,17 @@ static int report(struct vm *vm)
 		add(&why, "%s (KVM_EXIT_%s, %u)",
 		    reason == KVM_EXIT_IO ? ", which is not there" : "",
 		    exit_name(reason), reason);
-	} else if (!unwind_exception(vm, &cpu, &why)) {
+	} else if (!unwind_exception(vm, cpu, &why)) {
 		return STATUS_OK;
 	}
 	console_flush(&vm->console);
 	warnx("the guest %s", why.text);
-	print_cpu(vm, &cpu);
+	print_cpu(vm, cpu);
 	return status;
 }
 
 /* ====================================================================== 9 ===
- * The run loop
+ * The run loop, behind a locked door
  *
  * KVM_RUN lets the CPU execute the guest until the guest does something that
  * the hypervisor has to handle; then the reason is in kvm_run. We handle it,
@@ -1802,7 +1816,7 @@ static void handle_signal(int number)
 static void catch_signals(struct vm *vm)
 {
 	struct sigaction action = { .sa_handler = handle_signal };
-	double seconds = vm->opts.timeout ? vm->opts.timeout : 1e9;
+	double seconds = vm->opts.timeout > 0 ? vm->opts.timeout : 1e9;
 	struct itimerval timer = { 0 };
 
 	signal_run = vm->vcpu.kvm_run;
@@ -1811,13 +1825,102 @@ static void catch_signals(struct vm *vm)
 	    sigaction(SIGTERM, &action, NULL) ||
 	    sigaction(SIGALRM, &action, NULL))
 		host_error("sigaction");
-	if (!vm->opts.timeout && !vm->vcpu.ring)
+	if (vm->opts.timeout <= 0 && !vm->vcpu.ring)
 		return;
 	timer.it_value.tv_usec =
 		seconds * 1e6 < TICK ? 1 + (int)(seconds * 1e6) : TICK;
 	timer.it_interval = timer.it_value;
 	if (setitimer(ITIMER_REAL, &timer, NULL))
 		host_error("setitimer");
+}
+
+/*
+ * Should a guest ever get control of this process, through a mistake in KVM or
+ * here, it shall find that the process can do next to nothing: from lock_door()
+ * on the kernel kills it at any system call but these. Each row is a call, and
+ * the value that one of its arguments must have, or its number again where any
+ * arguments will do. KVM_RUN, the most frequent one, comes first.
+ */
+#define NR     offsetof(struct seccomp_data, nr)
+#define ARG(n) offsetof(struct seccomp_data, args[n]) /* its low 32 bits */
+
+static const struct {
+	u32 nr, field, value;
+} allowed[] = {
+	{ SYS_ioctl, ARG(1), KVM_RUN },
+	{ SYS_ioctl, ARG(1), KVM_GET_REGS },
+	{ SYS_ioctl, ARG(1), KVM_GET_SREGS },
+	{ SYS_ioctl, ARG(1), KVM_TRANSLATE },
+	{ SYS_write, ARG(0), STDOUT_FILENO },
+	{ SYS_write, ARG(0), STDERR_FILENO },
+	{ SYS_poll, NR, SYS_poll },                       /* console_ready() */
+	{ SYS_restart_syscall, NR, SYS_restart_syscall }, /* poll, after ^Z */
+	{ SYS_rt_sigreturn, NR, SYS_rt_sigreturn },   /* from handle_signal() */
+	{ SYS_clock_gettime, NR, SYS_clock_gettime }, /* without a vDSO clock */
+	{ SYS_getrusage, ARG(0), RUSAGE_SELF },       /* --stats */
+	{ SYS_exit_group, NR, SYS_exit_group },
+	{ -1u, NR, -1u }, /* no call at all: how strace -e inject skips one */
+};
+
+/* The sanitizers map memory and, to look for leaks, even start a process. */
+#ifdef SANITIZE
+#define REFUSE SECCOMP_RET_ALLOW
+#else
+#define REFUSE SECCOMP_RET_KILL_PROCESS
+#endif
+
+#define LOAD(field) \
+	(struct sock_filter) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, field)
+#define IF_EQUAL(value, then, other) \
+	(struct sock_filter) \
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, then, other)
+#define RETURN(action) (struct sock_filter) BPF_STMT(BPF_RET | BPF_K, action)
+
+/* Append to a filter the five instructions for a row. Returns their end. */
+static struct sock_filter *allow(struct sock_filter *op, u32 nr, u32 field,
+				 u32 value)
+{
+	*op++ = IF_EQUAL(nr, 0, 4); /* or on to the next row */
+	*op++ = LOAD(field);
+	*op++ = IF_EQUAL(value, 0, 1);
+	*op++ = RETURN(SECCOMP_RET_ALLOW);
+	*op++ = LOAD(NR);
+	return op;
+}
+
+/*
+ * Install the filter: a program for a small machine in the kernel, which runs
+ * it at each system call (Documentation/userspace-api/seccomp_filter.rst in
+ * Linux's source). LOAD loads a field of struct seccomp_data; IF_EQUAL compares
+ * it, and skips as many instructions as it says for either case. A kernel
+ * without seccomp is no error, but is told.
+ */
+static void lock_door(const struct vm *vm)
+{
+	struct sock_filter code[5 + 5 * (ARRAY_SIZE(allowed) + 1)], *op = code;
+	struct sock_fprog program = { ARRAY_SIZE(code), code };
+
+	/* The numbers mean these calls only on the 64-bit way in. */
+	*op++ = LOAD(offsetof(struct seccomp_data, arch));
+	*op++ = IF_EQUAL(AUDIT_ARCH_X86_64, 1, 0);
+	*op++ = RETURN(REFUSE);
+	*op++ = LOAD(NR);
+	/* Those of x32 have another bit, and so are equal to none here. */
+	for (size_t i = 0; i < ARRAY_SIZE(allowed); i++)
+		op = allow(op, allowed[i].nr, allowed[i].field,
+			   allowed[i].value);
+	/* --stats reads this file; without it the number is no file's. */
+	op = allow(op, SYS_read, ARG(0), (u32)vm->history.ksm_fd);
+	*op++ = RETURN(REFUSE);
+
+	/* The kernel wants the promise that no setuid program will be run. */
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+		host_error("prctl PR_SET_NO_NEW_PRIVS");
+	if (!prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
+		return;
+	if (errno != EINVAL && errno != ENOSYS)
+		host_error("prctl PR_SET_SECCOMP");
+	warnx("this kernel lacks seccomp: the guest is not locked in");
 }
 
 /* --step: have KVM_RUN return after each instruction. */
@@ -1921,13 +2024,11 @@ static int run_vm(struct vm *vm)
 static int check(struct vm *vm)
 {
 	const struct mode *mode = vm->opts.mode;
-	struct kvm_regs regs;
 	u64 rax = 0, memval = 0;
 	bool right;
 
-	KVM(vm, vm->vcpu.fd, KVM_GET_REGS, &regs);
 	/* As many bytes of each as the mode's guest writes. */
-	memcpy(&rax, &regs.rax, mode->width);
+	memcpy(&rax, &vm->history.cpu.regs.rax, mode->width);
 	memcpy(&memval, vm->mem + RESULT, mode->width);
 	right = rax == 42 && memval == 42;
 	warnx("%s: %s is %llu, memory at 0x%x is %llu: %s", mode->name,
@@ -2092,15 +2193,18 @@ static struct image choose_image(struct options *opts)
 	return image;
 }
 
+/* Set up a machine, run the guest in it, and judge what came of it. */
 int main(int argc, char *argv[])
 {
+	static char text[BUFSIZ]; /* so that a line on stderr is one write() */
 	struct vm vm;
 	struct image image;
 	u64 entry;
 	int status;
 
+	setvbuf(stderr, text, _IOLBF, sizeof(text));
 	vm.opts = parse_options(argc, argv);
-	vm.history = (struct history){ .start = now() };
+	vm.history = (struct history){ .start = now(), .ksm_fd = -1 };
 	vm.stopped = false;
 	console_init(&vm.console);
 	image = choose_image(&vm.opts);
@@ -2114,7 +2218,11 @@ int main(int argc, char *argv[])
 		show_machine(&vm, entry);
 	vm.opts.verbose = false; /* the set-up ends here */
 
+	free(image.file);
+	if (vm.opts.stats)
+		vm.history.ksm_fd = open("/proc/self/ksm_stat", O_RDONLY);
 	catch_signals(&vm);
+	lock_door(&vm);
 	status = run_vm(&vm);
 	console_flush(&vm.console);
 	if (status == STATUS_OK && !vm.opts.image)

@@ -53,10 +53,12 @@ sed 's/HELLO/Hello/' guest64.c >"$T/x" && cp "$T/x" guest64.c
 
 built 'a dynamic program, where libc.a is missing' STATIC=
 like '...names its interpreter' "$(readelf -l simple-kvm)" INTERP
-# valgrind looks at the dynamic program: it needs the C library's symbols.
+# valgrind looks at the dynamic program: it needs the C library's symbols. And it
+# makes system calls of its own, as the sanitizers do.
 if [ ! -w /dev/kvm ] || ! command -v valgrind >/dev/null; then
 	skip 'no error that valgrind sees' 'needs KVM and valgrind'
 else
+	$make -s STATIC= CPPFLAGS=-DSANITIZE
 	for mode in -r -s -l; do
 		succeeds "no error that valgrind sees, $mode" valgrind -q \
 			--leak-check=full --error-exitcode=9 ./simple-kvm $mode
@@ -70,6 +72,11 @@ else
 	skip 'a static program' 'no libc.a'
 fi
 unlike 'no executable stack' "$(readelf -lW simple-kvm)" 'GNU_STACK.*RWE'
+like 'position-independent' "$(readelf -hW simple-kvm)" 'Type: *DYN'
+like 'relocated data is read-only...' "$(readelf -lW simple-kvm)" GNU_RELRO
+like '...all of it, at once' "$(readelf -dW simple-kvm)" 'FLAGS_1.*NOW.*PIE'
+like 'stack protector' "$(nm simple-kvm.o)" ' U __stack_chk_fail'
+like '_FORTIFY_SOURCE' "$(nm simple-kvm.o)" ' U __vsnprintf_chk'
 like 'the images are read-only' "$(nm simple-kvm)" ' R guest64$'
 
 # The guests do not change with what compilers do by default elsewhere.
