@@ -9,7 +9,7 @@
  * Its exit status and the length of its output are checked each time.
  *
  * ROUNDS is how often each program of the 100,000 OUTs runs, for these take
- *most of the time: about a second for each.
+ * most of the time: about a second for each.
  *
  * The exit status is 0 if all could be measured, whether or not an aim is met.
  */

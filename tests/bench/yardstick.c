@@ -5,9 +5,10 @@
  * nothing else: no options, no messages, no stdio, no ports, no reports. Every
  * byte that the guest writes is taken for output. What it runs, and how:
  *
- *	yardstick		the built-in guest; its output is written at the
- *end yardstick bare IMAGE	a flat image; its output is dropped yardstick
- *flush IMAGE	a flat image; each byte is written at once
+ *	yardstick               the built-in guest; writes its output at the end
+ *	yardstick large         the same, with 3 GiB of RAM
+ *	yardstick bare IMAGE    a flat image; drops its output
+ *	yardstick flush IMAGE   a flat image; writes each byte at once
  *
  * Failures show in the exit status alone: it is 0 if, and only if, the guest
  * halted with 42 in RAX and in memory, and the output could be written.
@@ -37,9 +38,9 @@ enum { PRESENT = 1, RW = 2, USER = 4, PS = 128, LME = 1 << 8, LMA = 1 << 10 };
 extern const uint8_t guest64[], guest64_end[];
 
 /* A program that runs once needs no heap for these. */
-static _Alignas(
-	struct kvm_cpuid2) uint8_t cpuid[sizeof(struct kvm_cpuid2) +
-					 256 * sizeof(struct kvm_cpuid_entry2)];
+static uint64_t cpuid[(sizeof(struct kvm_cpuid2) +
+		       256 * sizeof(struct kvm_cpuid_entry2)) /
+		      sizeof(uint64_t)];
 static uint8_t output[1 << 16];
 
 static int kvm, vm, vcpu;

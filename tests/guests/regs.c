@@ -7,7 +7,8 @@ static void print_hex(const char *name, uintptr_t value)
 {
 	print(name);
 	for (int shift = 28; shift >= 0; shift -= 4)
-		outb(PORT_CONSOLE, (uint8_t)"0123456789abcdef"[value >> shift & 15]);
+		outb(PORT_CONSOLE,
+		     (uint8_t)"0123456789abcdef"[value >> shift & 15]);
 	print("\n");
 }
 

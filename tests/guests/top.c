@@ -14,7 +14,8 @@ int main(void)
 		if (*(volatile uint32_t *)(a - 8) != (uint32_t)a)
 			print("not kept\n");
 	for (int shift = 12; shift >= 0; shift -= 4)
-		outb(PORT_CONSOLE, (uint8_t)"0123456789abcdef"[end >> 20 >> shift & 15]);
+		outb(PORT_CONSOLE,
+		     (uint8_t)"0123456789abcdef"[end >> 20 >> shift & 15]);
 	print("\n");
 	return 0;
 }
