@@ -51,6 +51,7 @@ static uint64_t ram = 2 << 20;
 static void create(void)
 {
 	struct kvm_userspace_memory_region region = { .memory_size = ram };
+	struct kvm_cpuid2 *supported = (void *)cpuid;
 	int size;
 
 	kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
@@ -73,9 +74,9 @@ static void create(void)
 	if (mem == MAP_FAILED || run == MAP_FAILED)
 		_exit(3);
 
-	((struct kvm_cpuid2 *)cpuid)->nent = 256;
-	ioctl(kvm, KVM_GET_SUPPORTED_CPUID, cpuid);
-	ioctl(vcpu, KVM_SET_CPUID2, cpuid);
+	supported->nent = 256;
+	ioctl(kvm, KVM_GET_SUPPORTED_CPUID, supported);
+	ioctl(vcpu, KVM_SET_CPUID2, supported);
 }
 
 /* Build the tables and set the registers, as setup_long() and others do. */
