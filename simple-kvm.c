@@ -2044,7 +2044,7 @@ static const char help[] = USAGE
 	"Run a small guest in a virtual machine, and print what it writes to\n"
 	"port 0xE9.\n"
 	"\n"
-	"  -r, --real          in real mode, which is the default\n"
+	"  -r, --real          in real mode: the default, but for ELF files\n"
 	"  -s, --protected     in protected mode\n"
 	"  -p, --paged         in protected mode with 32-bit paging\n"
 	"  -l, --long          in long mode, the 64-bit one\n"
@@ -2060,16 +2060,14 @@ static const char help[] = USAGE
 	"  -h, --help          print this help\n"
 	"  -V, --version       print the version\n"
 	"\n"
-	"IMAGE is a flat file, loaded and entered at address 0x8000. Without "
-	"one\n"
-	"the mode's built-in guest runs, which must leave 42 in RAX and at "
-	"0x400.\n"
+	"IMAGE is an ELF file, or a flat one that is loaded and entered at 0x8000.\n"
+	"An ELF file runs in protected or long mode, as it is 32-bit or 64-bit, if\n"
+	"no option says otherwise. Without IMAGE the mode's built-in guest runs,\n"
+	"which must leave 42 in AX, EAX or RAX and in memory at 0x400.\n"
 	"\n"
-	"Exit status: 0 the guest halted, with the right result if it is a "
-	"built-in\n"
-	"one; 1 the guest failed; 2 bad option or image; 3 KVM or the host "
-	"failed;\n"
-	"(v << 1) | 1 the guest wrote v to port 0xF4.\n";
+	"Exit status: 0 the guest halted, with the right result if it is built-in;\n"
+	"1 it failed; 2 bad option or image; 3 KVM or the host failed; 124 its time\n"
+	"was over; 128 + N signal N stopped it; (v << 1) | 1 it wrote v to port 0xF4.\n";
 
 /* End with what is wrong with the command line, and how it should be. */
 static void __attribute__((noreturn)) usage(const char *wrong)

@@ -30,6 +30,9 @@ for option in -m,.--memory -t,.--timeout -r,.--real -s,.--protected -p,.--paged 
 	-V,.--version; do
 	like "--help tells $option" "$out" "$option "
 done
+for word in ELF 0x8000 0xF4 124 '128 + N'; do
+	like "--help tells of $word" "$out" "$word"
+done
 run -V
 is '--version: status' "$status" 0
 like '--version: name and number' "$out" '^simple-kvm [0-9.]*$'
