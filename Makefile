@@ -5,8 +5,8 @@ MAKEFLAGS += --no-builtin-rules
 
 PREFIX	?= /usr/local
 CFLAGS	?= -O2 -g
-MODE	?= 64
-RAM	?= 2M
+MODE	= 64
+RAM	= 2M
 
 WARN	:= -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes \
 	   -Wmissing-prototypes -Wpointer-arith -Wwrite-strings
@@ -183,4 +183,6 @@ help:
 	@echo 'make uninstall   remove what install put there'
 	@echo 'make clean       remove what was built'
 
--include $(wildcard *.d tests/guests/*.d)
+-include $(wildcard *.d tests/guests/*.d \
+	$(patsubst %.bin,%.d,$(filter %.bin,$(MAKECMDGOALS))) \
+	$(patsubst %.elf,%.d,$(filter %.elf,$(MAKECMDGOALS))))

@@ -16,8 +16,7 @@
  *	 5. Modes: tables in guest memory, registers
  *	 6. Images: built-in, flat file, ELF file
  *	 7. Ports: what the guest's I/O instructions reach
- *	 8. Reports: registers, exceptions, exits, what --verbose and others
- *show
+ *	 8. Reports: registers, exceptions, exits, and what options show
  *	 9. The run loop, behind a locked door
  *	10. The verdict and the command line
  *
@@ -118,7 +117,10 @@ enum layout {
  * lacks, and how a segment descriptor is encoded.
  */
 
-/* Page-table entries, 32-bit ones as well: SDM 4.3, table 4-4; 4.5, 4-17. */
+/*
+ * Page-table entries: SDM "32-Bit Paging" and "4-Level Paging", the tables of
+ * the formats of entries that map large pages.
+ */
 #define PDE64_PRESENT (1u << 0)
 #define PDE64_RW      (1u << 1) /* writable */
 #define PDE64_USER    (1u << 2) /* accessible in ring 3, too */
@@ -169,9 +171,9 @@ static u64 descriptor(const struct kvm_segment *seg)
 }
 
 /*
- * An entry of the IDT: an interrupt gate (SDM 6.11) to code at offset in the
- * segment of selector 0x08. Long mode has 32 bits more of offset, in a second
- * u64; ours are zero.
+ * An entry of the IDT: an interrupt gate (SDM "IDT Descriptors") to code at
+ * offset in the segment of selector 0x08. Long mode has 32 bits more of offset,
+ * in a second u64; ours are zero.
  */
 static u64 interrupt_gate(u64 offset)
 {
@@ -265,6 +267,7 @@ static u64 number(const void *bytes, size_t size)
 struct console {
 	bool tty;            /* stdout is a terminal */
 	size_t used;         /* how many of the bytes wait to be written */
+	size_t lost;         /* how many of them nobody has read in the end */
 	u64 written, writes; /* bytes so far, and the write() calls for them */
 	u8 bytes[1 << 16];
 };
@@ -283,8 +286,6 @@ static volatile sig_atomic_t stop_signal;
  */
 static void console_init(struct console *console)
 {
-	console->used = 0;
-	console->written = console->writes = 0;
 	console->tty = isatty(STDOUT_FILENO);
 	if (!console->tty && errno != ENOTTY && errno != EINVAL)
 		err(STATUS_HOST, "standard output: isatty");
@@ -317,13 +318,8 @@ static void console_flush(struct console *console)
 		size_t len = console->used;
 		ssize_t n;
 
-		if (stop_signal && !console_ready()) {
-			warnx("nobody reads the output: %zu bytes of it are "
-			      "lost",
-			      len);
-			console->used = 0;
-			return;
-		}
+		if (stop_signal && !console_ready())
+			break;
 		/* So much a pipe takes without blocking when it is ready. */
 		if (stop_signal && len > PIPE_BUF)
 			len = PIPE_BUF;
@@ -339,26 +335,22 @@ static void console_flush(struct console *console)
 			err(STATUS_HOST, "write to standard output");
 		}
 	}
+	if (console->used > 0)
+		warnx("nobody reads the output: %zu bytes of it are lost",
+		      console->used);
+	console->lost += console->used;
+	console->used = 0;
 }
 
 /* Take len bytes of output from the guest. */
 static void console_put(struct console *console, const u8 *data, size_t len)
 {
-	bool line = console->tty && memchr(data, '\n', len);
-
-	while (len > 0) {
-		size_t room = sizeof(console->bytes) - console->used;
-		size_t n = len < room ? len : room;
-
-		memcpy(console->bytes + console->used, data, n);
-		console->used += n;
-		data += n;
-		len -= n;
-		if (console->used == sizeof(console->bytes))
+	for (size_t i = 0; i < len; i++) {
+		console->bytes[console->used++] = data[i];
+		if (console->used == sizeof(console->bytes) ||
+		    (console->tty && data[i] == '\n'))
 			console_flush(console);
 	}
-	if (line)
-		console_flush(console);
 }
 
 /* ====================================================================== 4 ===
@@ -382,8 +374,8 @@ struct options {
 	const char *image;       /* a file; NULL: the mode's built-in guest */
 	u64 mem_size;            /* in bytes */
 	double timeout;          /* in seconds; 0: none */
-	int coalesce, verbose, trace, step,
-		stats; /* not bool: for getopt_long() */
+	/* Switches, which are int because getopt_long() sets them. */
+	int coalesce, verbose, trace, step, stats;
 };
 
 /* The registers of the CPU, as KVM hands them out. */
@@ -394,8 +386,9 @@ struct cpu {
 
 /* What --stats prints, and what --step compares the next step with. */
 struct history {
-	u64 runs, exits[64], out,
-		in;          /* KVM_RUN calls; I/O exits by direction */
+	u64 runs, exited;    /* KVM_RUN calls, and those that no signal cut */
+	u64 exits[64];       /* the latter by exit reason... */
+	u64 out, in;         /* ...and, if for I/O, by direction */
 	u64 start, run_time; /* nanoseconds */
 	int ksm_fd;     /* what KSM did for us; -1 when it is not asked for */
 	struct cpu cpu; /* at the end; or before the step being made... */
@@ -427,16 +420,7 @@ static u64 now(void)
 }
 
 /* Tell on stderr what happens, if --verbose asks for it. */
-static void __attribute__((format(printf, 2, 3)))
-narrate(const struct vm *vm, const char *format, ...)
-{
-	va_list args;
-
-	va_start(args, format);
-	if (vm->opts.verbose)
-		vwarnx(format, args);
-	va_end(args);
-}
+#define narrate(vm, ...) ((vm)->opts.verbose ? warnx(__VA_ARGS__) : (void)0)
 
 /* What a person can do about a call's error, for what people really meet. */
 static const struct remedy {
@@ -536,7 +520,7 @@ static void open_kvm(struct vm *vm)
 		     version, KVM_API_VERSION);
 	if (!KVM(vm, vm->sys_fd, KVM_CHECK_EXTENSION, KVM_CAP_IMMEDIATE_EXIT))
 		errx(STATUS_HOST, "KVM_CHECK_EXTENSION: this KVM lacks "
-				  "KVM_CAP_IMMEDIATE_EXIT: use Linux 4.13");
+				  "KVM_CAP_IMMEDIATE_EXIT: use Linux 4.11");
 }
 
 /*
@@ -554,8 +538,9 @@ static void create_ram(struct vm *vm)
 
 	/*
 	 * PRIVATE and ANONYMOUS: pages of our own, zeroed, of no file.
-	 * NORESERVE: a page takes memory, or swap space, only once it is
-	 * touched, so a large guest costs no more than what it uses.
+	 * A page of it takes memory only once it is touched, so a large guest
+	 * costs no more than what it uses. NORESERVE: do not count all of it
+	 * as memory that is promised, and so refuse more than there is.
 	 */
 	vm->mem_size = mem_size;
 	vm->mem = mmap(NULL, mem_size, PROT_READ | PROT_WRITE,
@@ -618,7 +603,7 @@ static void coalesce_console(struct vm *vm)
 
 /*
  * Create the virtual CPU, and map the struct kvm_run through which KVM tells
- * why the CPU stopped. The CPU is in its reset state afterwards (SDM 9.1.1).
+ * why it stopped. It is as after a reset (SDM "Processor State After Reset").
  */
 static void create_vcpu(struct vm *vm)
 {
@@ -635,7 +620,6 @@ static void create_vcpu(struct vm *vm)
 		host_error("mmap struct kvm_run");
 	narrate(vm, "mmap %d bytes = %p: struct kvm_run", size, vcpu->kvm_run);
 	copy_cpuid(vm);
-	vcpu->ring = NULL;
 	/* Who wants to see each exit, or each step, shall see them all. */
 	if (vm->opts.coalesce && !vm->opts.trace && !vm->opts.step)
 		coalesce_console(vm);
@@ -679,7 +663,8 @@ static const u8 stub[4] = {
 	0xeb, 0xfd, /* jmp, back to the hlt */
 	0x90,       /* nop, never reached */
 };
-enum { VECTORS = 32 }; /* the CPU's own exceptions: SDM 6.3.1, table 6-1 */
+/* The CPU's own exceptions (SDM "Exception and Interrupt Vectors"). */
+enum { VECTORS = 32 };
 
 /* Write the stubs, one behind the other. */
 static void write_stubs(struct vm *vm)
@@ -689,8 +674,9 @@ static void write_stubs(struct vm *vm)
 }
 
 /*
- * Real mode (SDM 20.1): the segment registers at 0, so that an offset is an
- * address, and at address 0 a table with the address of each vector's handler.
+ * Real mode (SDM "Real-Address Mode"): the segment registers at 0, so that an
+ * offset is an address, and at address 0 a table with the address of each
+ * vector's handler.
  */
 static void setup_real(struct vm *vm, struct kvm_sregs *sregs)
 {
@@ -718,8 +704,9 @@ static void build_idt(struct vm *vm, struct kvm_sregs *sregs, unsigned words)
 }
 
 /*
- * Protected mode (SDM 9.9.1): a GDT with one code and one data segment, each
- * all of the 4 GiB, the segment registers as if loaded from it, and an IDT.
+ * Protected mode (SDM "Switching to Protected Mode"): a GDT with one code and
+ * one data segment, each all of the 4 GiB, the segment registers as if loaded
+ * from it, and an IDT.
  */
 static void setup_protected(struct vm *vm, struct kvm_sregs *sregs)
 {
@@ -748,16 +735,17 @@ static void enable_paging(struct kvm_sregs *sregs)
 {
 	/*
 	 * PG: paging. WP: read-only pages are so for ring 0, too. MP and AM
-	 * change nothing until a guest sets CR0.TS or RFLAGS.AC; kernels have
-	 * them on.
+	 * change nothing until a guest sets CR0.TS, or RFLAGS.AC in ring 3;
+	 * kernels have them on.
 	 */
 	sregs->cr0 |= X86_CR0_PG | X86_CR0_WP | X86_CR0_MP | X86_CR0_AM;
 	sregs->cr3 = PML4;
 }
 
 /*
- * 32-bit paging with pages of 4 MiB (SDM 4.3): bits 31..22 of an address choose
- * an entry of the one page directory, the other 22 are the offset in the page.
+ * 32-bit paging with pages of 4 MiB (SDM "32-Bit Paging"): bits 31..22 of an
+ * address choose an entry of the one page directory, and the other 22 are the
+ * offset in the page.
  *
  *	CR3 -> page directory [0] -> 0x000000 .. 0x3fffff
  *			      [1] -> 0x400000 .. 0x7fffff   and so on
@@ -777,9 +765,9 @@ static void setup_paged(struct vm *vm, struct kvm_sregs *sregs)
 }
 
 /*
- * Long mode, the 64-bit one, with pages of 2 MiB (SDM 4.5): bits 47..39 of an
- * address choose an entry of the PML4, bits 38..30 one of the PDPT, bits 29..21
- * one of a page directory, and the other 21 are the offset in the page.
+ * Long mode, the 64-bit one, with pages of 2 MiB (SDM "4-Level Paging"): bits
+ * 47..39 of an address choose an entry of the PML4, bits 38..30 one of the
+ * PDPT, bits 29..21 one of a page directory, and the other 21 are the offset.
  *
  *	CR3 -> pml4 [0] -> pdpt [0] -> pd [0] -> 0x000000 .. 0x1fffff
  *					  [1] -> 0x200000 .. 0x3fffff
@@ -806,7 +794,10 @@ static void setup_long(struct vm *vm, struct kvm_sregs *sregs)
 	/* PAE: entries of 64 bits. The others: SSE, which compilers use. */
 	sregs->cr4 = X86_CR4_PAE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT;
 	sregs->efer = EFER_LME | EFER_LMA;
-	/* L makes code 64-bit, and then D must be 0 (SDM 5.2.1). */
+	/*
+	 * L makes code 64-bit, and then D must be 0 (SDM "Code-Segment
+	 * Descriptor in 64-bit Mode").
+	 */
 	sregs->cs.l = 1;
 	sregs->cs.db = 0;
 	gdt[1] = descriptor(&sregs->cs);
@@ -907,17 +898,8 @@ struct image {
 };
 
 /* End with STATUS_USAGE and a message about the image. */
-static void __attribute__((noreturn, format(printf, 2, 3)))
-bad_image(const struct image *image, const char *format, ...)
-{
-	struct line why = { 0 };
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(why.text, sizeof(why.text), format, args);
-	va_end(args);
-	errx(STATUS_USAGE, "%s: %s", image->path, why.text);
-}
+#define bad_image(image, format, ...) \
+	errx(STATUS_USAGE, "%s: " format, (image)->path, ##__VA_ARGS__)
 
 /* As realloc(), but ends when there is no memory. */
 static void *resize(void *memory, size_t size)
@@ -1085,8 +1067,9 @@ static void segment_check(const struct image *image, const Elf64_Phdr *ph)
 	for (u64 n = ph->p_filesz / (2 * word); n > 0; n--) {
 		u64 tag = number(p, word), value = number(p + word, word);
 
-		if (value > 0 &&
-		    (tag == DT_RELSZ || tag == DT_RELASZ || tag == DT_PLTRELSZ))
+		if (value > 0 && (tag == DT_RELSZ || tag == DT_RELASZ ||
+				  tag == DT_PLTRELSZ ||
+				  tag == 35 /* DT_RELRSZ, which is new */))
 			bad_image(image, "not static: it has relocations");
 		p += 2 * word;
 	}
@@ -1238,6 +1221,14 @@ static size_t word_size(const struct cpu *cpu)
 	return cpu->sregs.cs.l ? 8 : cpu->sregs.cs.db ? 4 : 2;
 }
 
+/* The linear address of the instruction that RIP points to. */
+static u64 code_address(const struct cpu *cpu)
+{
+	u64 address = cpu->sregs.cs.base + cpu->regs.rip;
+
+	return cpu->sregs.cs.l ? address : (u32)address;
+}
+
 /* The linear address of the top of the stack. */
 static u64 stack_top(const struct cpu *cpu)
 {
@@ -1252,23 +1243,20 @@ static u64 stack_top(const struct cpu *cpu)
 /*
  * Copy up to len bytes from a linear address of the guest's, through the page
  * tables if it has paging. Returns how many: fewer where no RAM is behind it.
+ * Each byte is looked up anew: it takes longer, but no page's end can be
+ * missed.
  */
-static size_t read_guest(struct vm *vm, u64 linear, void *to, size_t len)
+static size_t read_guest(struct vm *vm, u64 linear, u8 *to, size_t len)
 {
-	size_t done = 0;
+	size_t done;
 
-	while (done < len) {
+	for (done = 0; done < len; done++) {
 		struct kvm_translation tr = { .linear_address = linear + done };
-		size_t n =
-			4096 - (linear + done) % 4096; /* to the page's end */
 
 		KVM(vm, vm->vcpu.fd, KVM_TRANSLATE, &tr);
 		if (!tr.valid || tr.physical_address >= vm->mem_size)
 			break;
-		if (n > len - done)
-			n = len - done;
-		memcpy((u8 *)to + done, vm->mem + tr.physical_address, n);
-		done += n;
+		to[done] = vm->mem[tr.physical_address];
 	}
 	return done;
 }
@@ -1361,7 +1349,7 @@ static void print_registers(const struct cpu *cpu)
 /* Print where the CPU is, its registers and the top of its stack. */
 static void print_cpu(struct vm *vm, const struct cpu *cpu)
 {
-	u64 rip = cpu->sregs.cs.base + cpu->regs.rip, sp = stack_top(cpu);
+	u64 rip = code_address(cpu), sp = stack_top(cpu);
 	size_t word = word_size(cpu);
 	u8 bytes[64];
 	struct line line = { 0 };
@@ -1380,7 +1368,7 @@ static void print_cpu(struct vm *vm, const struct cpu *cpu)
 	say(&line);
 }
 
-/* The exceptions, as the manual names them (SDM 6.3.1, table 6-1). */
+/* The exceptions, as the manual names them (the same section). */
 /* clang-format off */
 static const char *const exceptions[VECTORS] = {
 	"#DE divide error", "#DB debug exception", "NMI interrupt",
@@ -1399,7 +1387,10 @@ static const u32 with_error_code =
 	1 << DF_VECTOR | 1 << TS_VECTOR | 1 << NP_VECTOR | 1 << SS_VECTOR |
 	1 << GP_VECTOR | 1 << PF_VECTOR | 1 << AC_VECTOR | 1 << 21;
 
-/* Append what an exception's error code says (SDM 6.13; 4.7 for #PF). */
+/*
+ * Append what an exception's error code says (SDM "Error Code"; for #PF
+ * "Page-Fault Exceptions").
+ */
 static void add_error_code(struct line *line, u64 vector, u64 error)
 {
 	add(line, ", error code 0x%llx", error);
@@ -1421,10 +1412,11 @@ static void add_error_code(struct line *line, u64 vector, u64 error)
 
 /*
  * The CPU has halted: was it in one of our exception stubs? Then put it back to
- * where the exception happened, by the frame on its stack (SDM 6.12.1, figure
- * 6-4; 6.14.2 for long mode, 20.1.4 for real mode), append the exception's name
- * and error code to the line and return true. Returns false if the guest halted
- * by itself; so it did, too, when it had replaced the IDT or the stubs.
+ * where the exception happened, by the frame on its stack (SDM "Exception- or
+ * Interrupt-Handler Procedures", "64-Bit Mode Stack Frame", and for real mode
+ * "Interrupt and Exception Handling"), append the exception's name and error
+ * code to the line and return true. Returns false if the guest halted by
+ * itself; so it did, too, when it had replaced the IDT or the stubs.
  */
 static bool unwind_exception(struct vm *vm, struct cpu *cpu, struct line *line)
 {
@@ -1437,22 +1429,26 @@ static bool unwind_exception(struct vm *vm, struct cpu *cpu, struct line *line)
 	    memcmp(vm->mem + STUBS + vector * sizeof(stub), stub, sizeof(stub)))
 		return false;
 	for (int i = 0; i < 6; i++, sp += word)
-		read_guest(vm, sp, &frame[i], word);
+		read_guest(vm, sp, (u8 *)&frame[i], word);
 	add(line, "failed: exception %llu, %s", vector,
 	    exceptions[vector] ? exceptions[vector] : "reserved");
-	/* INT pushes no error code, and then CS is where RIP would be. */
+	/*
+	 * INT pushes no error code, and then CS is where RIP would be, and
+	 * RFLAGS where CS would be, which cannot be 0x08: its bit 1 is set.
+	 */
 	if (!real && with_error_code >> vector & 1 &&
-	    f[1] != cpu->sregs.cs.selector)
+	    (f[1] != cpu->sregs.cs.selector || f[2] == f[1]))
 		add_error_code(line, vector, *f++);
 	cpu->regs.rip = f[0];
 	cpu->sregs.cs.selector = (u16)f[1];
 	if (real)
 		cpu->sregs.cs.base = f[1] << 4;
 	cpu->regs.rflags = f[2];
-	/* Long mode pushes RSP as well; else it is where the frame ends. */
-	cpu->regs.rsp += (u64)(f - frame + 3) * word;
-	if (word == 8)
+	/* From another ring, or in long mode, RSP is pushed as well. */
+	if (word == 8 || (!real && f[1] & 3))
 		cpu->regs.rsp = f[3];
+	else
+		cpu->regs.rsp += (u64)(f - frame + 3) * word;
 	if (vector == BP_VECTOR || vector == OF_VECTOR)
 		add(line, " (a trap: RIP is behind the instruction)");
 	if (vector == PF_VECTOR)
@@ -1539,17 +1535,17 @@ static void add_exit(struct line *line, struct vm *vm)
 			  "CPUs the registers are those of a reset)");
 		break;
 	case KVM_EXIT_FAIL_ENTRY:
-		add(line,
-		    "the CPU does not run it in this state, for reason "
-		    "0x%llx of the hardware",
+		add(line, "the CPU refuses this state, hardware reason 0x%llx",
 		    run->fail_entry.hardware_entry_failure_reason);
 		break;
 	case KVM_EXIT_INTERNAL_ERROR:
 		add_internal_error(line, run);
 		break;
 	default:
-		add(line, run->exit_reason == KVM_EXIT_HLT ? "the guest halts"
-							   : "not handled");
+		add(line, "%s",
+		    run->exit_reason == KVM_EXIT_HLT     ? "the guest halts"
+		    : run->exit_reason == KVM_EXIT_DEBUG ? "a step"
+							 : "not handled");
 	}
 }
 
@@ -1563,7 +1559,7 @@ static void print_exit(struct vm *vm)
 	struct kvm_regs regs;
 
 	KVM(vm, vm->vcpu.fd, KVM_GET_REGS, &regs);
-	add(&line, "exit %llu: KVM_EXIT_%s, RIP 0x%llx: ", vm->history.runs,
+	add(&line, "exit %llu: KVM_EXIT_%s, RIP 0x%llx: ", vm->history.exited,
 	    exit_name(run->exit_reason), regs.rip);
 	add_exit(&line, vm);
 	if (run->exit_reason == KVM_EXIT_IO) {
@@ -1585,8 +1581,7 @@ static void remember_cpu(struct vm *vm)
 
 	get_cpu(vm, &h->cpu);
 	memset(h->code, 0, sizeof(h->code));
-	read_guest(vm, h->cpu.sregs.cs.base + h->cpu.regs.rip, h->code,
-		   sizeof(h->code));
+	read_guest(vm, code_address(&h->cpu), h->code, sizeof(h->code));
 }
 
 /*
@@ -1597,15 +1592,24 @@ static void remember_cpu(struct vm *vm)
 static void print_step(struct vm *vm)
 {
 	u64 before[18], after[18]; /* rax to rflags, as they lie in kvm_regs */
+	u64 stub_offset;
+	bool halted;
 	struct line line = { 0 };
 
 	add(&line, "step: RIP 0x%llx:", vm->history.cpu.regs.rip);
 	add_bytes(&line, vm->history.code, sizeof(vm->history.code));
 	memcpy(before, &vm->history.cpu.regs, sizeof(before));
-	if (vm->history.code[0] == stub[0])
-		vm->vcpu.kvm_run->exit_reason = KVM_EXIT_HLT;
+	halted = vm->history.code[0] == stub[0];
 	remember_cpu(vm);
 	memcpy(after, &vm->history.cpu.regs, sizeof(after));
+	/*
+	 * In ring 3 it did not halt, but went to the handler of #GP. And some
+	 * step from the fault to behind the stub's HLT at once.
+	 */
+	stub_offset = after[16] - STUBS;
+	if ((halted && after[16] == before[16] + 1) ||
+	    (stub_offset < VECTORS * sizeof(stub) && stub_offset % 4 == 1))
+		vm->vcpu.kvm_run->exit_reason = KVM_EXIT_HLT;
 	for (int i = 0; i < 18; i++)
 		if (after[i] != before[i])
 			add(&line, " %s=%llx", reg_names[i], after[i]);
@@ -1650,7 +1654,8 @@ static void show_map(const struct vm *vm)
 
 		if (regions[i].start == end)
 			continue;
-		for (u64 a = regions[i].start; a < end; a++)
+		/* Nothing is written between the tables and the image. */
+		for (u64 a = regions[i].start; a < end && a < IMAGE; a++)
 			used |= vm->mem[a] != 0;
 		warnx("            +--- 0x%llx", end);
 		warnx("            |    %s%s", regions[i].name,
@@ -1750,9 +1755,9 @@ static void show_machine(struct vm *vm, u64 entry)
  * The guest has stopped. Returns STATUS_OK if it halted by itself; else says
  * why it stopped and how things stood, and returns the status for that.
  */
-static int report(struct vm *vm)
+static int report(struct vm *vm, int stopped_by)
 {
-	int stopped_by = stop_signal, status = STATUS_GUEST;
+	int status = STATUS_GUEST;
 	u32 reason = vm->vcpu.kvm_run->exit_reason;
 	struct cpu *cpu = &vm->history.cpu;
 	struct line why = { 0 };
@@ -1792,75 +1797,69 @@ static int report(struct vm *vm)
  * arrives before that would be lost, so the handler sets immediate_exit, which
  * makes the next KVM_RUN fail in the same way (KVM API, 5, "immediate_exit").
  */
-enum {
-	TICK = 20000
-}; /* microseconds: how late --timeout may come, and output */
+enum { TICK = 20000 }; /* microseconds: how late --timeout, or output, may be */
 
 /* For the signal handler: which CPU to interrupt, and when time is over. */
 static struct kvm_run *signal_run;
-static u64 deadline;
+static u64 deadline = -1ull; /* never */
 
 /* SIGALRM is the timer's tick, and stops the guest only at the deadline. */
 static void handle_signal(int number)
 {
-	if (number != SIGALRM || now() >= deadline)
+	if (!stop_signal && (number != SIGALRM || now() >= deadline))
 		stop_signal = number;
 	signal_run->immediate_exit = 1;
 }
 
 /*
  * From here on SIGINT and SIGTERM end the run with a report, and so does the
- * end of --timeout. For that, and for output that waits in the ring, a timer
- * ticks.
+ * end of --timeout. For that, and for output that waits in the ring of
+ * --coalesce while the guest does not exit, a timer ticks.
  */
 static void catch_signals(struct vm *vm)
 {
-	struct sigaction action = { .sa_handler = handle_signal };
-	double seconds = vm->opts.timeout > 0 ? vm->opts.timeout : 1e9;
-	struct itimerval timer = { 0 };
+	const struct sigaction action = { .sa_handler = handle_signal };
+	const struct timeval tick = { .tv_usec = TICK };
+	const struct itimerval timer = { tick, tick };
 
 	signal_run = vm->vcpu.kvm_run;
-	deadline = now() + (u64)(seconds * 1e9);
+	if (vm->opts.timeout > 0)
+		deadline = now() + (u64)(vm->opts.timeout * 1e9);
 	if (sigaction(SIGINT, &action, NULL) ||
 	    sigaction(SIGTERM, &action, NULL) ||
 	    sigaction(SIGALRM, &action, NULL))
 		host_error("sigaction");
-	if (vm->opts.timeout <= 0 && !vm->vcpu.ring)
-		return;
-	timer.it_value.tv_usec =
-		seconds * 1e6 < TICK ? 1 + (int)(seconds * 1e6) : TICK;
-	timer.it_interval = timer.it_value;
-	if (setitimer(ITIMER_REAL, &timer, NULL))
+	if ((vm->opts.timeout > 0 || vm->vcpu.ring) &&
+	    setitimer(ITIMER_REAL, &timer, NULL))
 		host_error("setitimer");
 }
 
 /*
  * Should a guest ever get control of this process, through a mistake in KVM or
  * here, it shall find that the process can do next to nothing: from lock_door()
- * on the kernel kills it at any system call but these. Each row is a call, and
- * the value that one of its arguments must have, or its number again where any
- * arguments will do. KVM_RUN, the most frequent one, comes first.
+ * on the kernel kills it at any system call but the few that are listed there.
+ *
+ * The list is a program for a small machine in the kernel, which runs it at
+ * each system call (Documentation/userspace-api/seccomp_filter.rst in Linux's
+ * source). LOAD loads a field of struct seccomp_data; IF_EQUAL compares it, and
+ * skips as many instructions as it says for either case.
  */
 #define NR     offsetof(struct seccomp_data, nr)
+#define ARCH   offsetof(struct seccomp_data, arch)
 #define ARG(n) offsetof(struct seccomp_data, args[n]) /* its low 32 bits */
 
-static const struct {
-	u32 nr, field, value;
-} allowed[] = {
-	{ SYS_ioctl, ARG(1), KVM_RUN },
-	{ SYS_ioctl, ARG(1), KVM_GET_REGS },
-	{ SYS_ioctl, ARG(1), KVM_GET_SREGS },
-	{ SYS_ioctl, ARG(1), KVM_TRANSLATE },
-	{ SYS_write, ARG(0), STDOUT_FILENO },
-	{ SYS_write, ARG(0), STDERR_FILENO },
-	{ SYS_poll, NR, SYS_poll },                       /* console_ready() */
-	{ SYS_restart_syscall, NR, SYS_restart_syscall }, /* poll, after ^Z */
-	{ SYS_rt_sigreturn, NR, SYS_rt_sigreturn },   /* from handle_signal() */
-	{ SYS_clock_gettime, NR, SYS_clock_gettime }, /* without a vDSO clock */
-	{ SYS_getrusage, ARG(0), RUSAGE_SELF },       /* --stats */
-	{ SYS_exit_group, NR, SYS_exit_group },
-	{ -1u, NR, -1u }, /* no call at all: how strace -e inject skips one */
-};
+#define LOAD(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, field)
+#define IF_EQUAL(value, then, other) \
+	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, then, other)
+#define RETURN(action) BPF_STMT(BPF_RET | BPF_K, action)
+
+/*
+ * Allow a call if a field has a value: one of the arguments, or the number
+ * again where any arguments will do. Before and after it, the number is loaded.
+ */
+#define ALLOW(nr, field, value) \
+	IF_EQUAL(nr, 0, 4), LOAD(field), IF_EQUAL(value, 0, 1), \
+		RETURN(SECCOMP_RET_ALLOW), LOAD(NR)
 
 /* The sanitizers map memory and, to look for leaks, even start a process. */
 #ifdef SANITIZE
@@ -1869,49 +1868,41 @@ static const struct {
 #define REFUSE SECCOMP_RET_KILL_PROCESS
 #endif
 
-#define LOAD(field) \
-	(struct sock_filter) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, field)
-#define IF_EQUAL(value, then, other) \
-	(struct sock_filter) \
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, then, other)
-#define RETURN(action) (struct sock_filter) BPF_STMT(BPF_RET | BPF_K, action)
-
-/* Append to a filter the five instructions for a row. Returns their end. */
-static struct sock_filter *allow(struct sock_filter *op, u32 nr, u32 field,
-				 u32 value)
-{
-	*op++ = IF_EQUAL(nr, 0, 4); /* or on to the next row */
-	*op++ = LOAD(field);
-	*op++ = IF_EQUAL(value, 0, 1);
-	*op++ = RETURN(SECCOMP_RET_ALLOW);
-	*op++ = LOAD(NR);
-	return op;
-}
-
 /*
- * Install the filter: a program for a small machine in the kernel, which runs
- * it at each system call (Documentation/userspace-api/seccomp_filter.rst in
- * Linux's source). LOAD loads a field of struct seccomp_data; IF_EQUAL compares
- * it, and skips as many instructions as it says for either case. A kernel
- * without seccomp is no error, but is told.
+ * Install the filter. KVM_RUN, the most frequent call, comes first. The numbers
+ * mean these calls only on the 64-bit way into the kernel; those of x32 have
+ * another bit, and so are equal to none here. A kernel without seccomp is no
+ * error, but is told.
  */
 static void lock_door(const struct vm *vm)
 {
-	struct sock_filter code[5 + 5 * (ARRAY_SIZE(allowed) + 1)], *op = code;
-	struct sock_fprog program = { ARRAY_SIZE(code), code };
-
-	/* The numbers mean these calls only on the 64-bit way in. */
-	*op++ = LOAD(offsetof(struct seccomp_data, arch));
-	*op++ = IF_EQUAL(AUDIT_ARCH_X86_64, 1, 0);
-	*op++ = RETURN(REFUSE);
-	*op++ = LOAD(NR);
-	/* Those of x32 have another bit, and so are equal to none here. */
-	for (size_t i = 0; i < ARRAY_SIZE(allowed); i++)
-		op = allow(op, allowed[i].nr, allowed[i].field,
-			   allowed[i].value);
-	/* --stats reads this file; without it the number is no file's. */
-	op = allow(op, SYS_read, ARG(0), (u32)vm->history.ksm_fd);
-	*op++ = RETURN(REFUSE);
+	struct sock_filter code[] = {
+		LOAD(ARCH),
+		IF_EQUAL(AUDIT_ARCH_X86_64, 1, 0),
+		RETURN(REFUSE),
+		LOAD(NR),
+		ALLOW(SYS_ioctl, ARG(1), KVM_RUN),
+		ALLOW(SYS_ioctl, ARG(1), KVM_GET_REGS),
+		ALLOW(SYS_ioctl, ARG(1), KVM_GET_SREGS),
+		ALLOW(SYS_ioctl, ARG(1), KVM_TRANSLATE),
+		ALLOW(SYS_write, ARG(0), STDOUT_FILENO),
+		ALLOW(SYS_write, ARG(0), STDERR_FILENO),
+		ALLOW(SYS_poll, NR, SYS_poll), /* console_ready() */
+		/* After ^Z, poll() goes on as this call. */
+		ALLOW(SYS_restart_syscall, NR, SYS_restart_syscall),
+		/* The way back from handle_signal(). */
+		ALLOW(SYS_rt_sigreturn, NR, SYS_rt_sigreturn),
+		/* now(), where the kernel's clock cannot be read without it. */
+		ALLOW(SYS_clock_gettime, NR, SYS_clock_gettime),
+		/* --stats; without it the file's number, -1, is no file's. */
+		ALLOW(SYS_getrusage, ARG(0), RUSAGE_SELF),
+		ALLOW(SYS_read, ARG(0), (u32)vm->history.ksm_fd),
+		ALLOW(SYS_exit_group, NR, SYS_exit_group),
+		/* No call at all: how strace -e inject skips one. */
+		ALLOW(-1u, NR, -1u),
+		RETURN(REFUSE),
+	};
+	const struct sock_fprog program = { ARRAY_SIZE(code), code };
 
 	/* The kernel wants the promise that no setuid program will be run. */
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
@@ -1974,6 +1965,7 @@ static bool run_vcpu(struct vm *vm)
 	/* Only after success does exit_reason mean something. */
 	if (ret < 0)
 		return false;
+	h->exited++;
 	if (run->exit_reason < ARRAY_SIZE(h->exits))
 		h->exits[run->exit_reason]++;
 	if (run->exit_reason == KVM_EXIT_IO)
@@ -1994,7 +1986,7 @@ static int run_vm(struct vm *vm)
 		if (!run_vcpu(vm)) {
 			run->immediate_exit = 0;
 			if (stop_signal)
-				return report(vm);
+				return report(vm, stop_signal);
 			console_flush(&vm->console);
 			if (vm->opts.step && io)
 				print_step(vm);
@@ -2008,7 +2000,7 @@ static int run_vm(struct vm *vm)
 				      run->exit_reason == KVM_EXIT_HLT))
 			print_step(vm);
 		if (!io && run->exit_reason != KVM_EXIT_DEBUG)
-			return report(vm);
+			return report(vm, 0);
 	}
 	return vm->status;
 }
@@ -2060,14 +2052,15 @@ static const char help[] = USAGE
 	"  -h, --help          print this help\n"
 	"  -V, --version       print the version\n"
 	"\n"
-	"IMAGE is an ELF file, or a flat one that is loaded and entered at 0x8000.\n"
-	"An ELF file runs in protected or long mode, as it is 32-bit or 64-bit, if\n"
-	"no option says otherwise. Without IMAGE the mode's built-in guest runs,\n"
-	"which must leave 42 in AX, EAX or RAX and in memory at 0x400.\n"
+	"IMAGE is an ELF file, or a flat one that is loaded and entered at\n"
+	"0x8000. An ELF file runs in protected or long mode, as it is 32-bit or\n"
+	"64-bit, if no option says otherwise. Without IMAGE the mode's built-in\n"
+	"guest runs, which must leave 42 in AX, EAX or RAX and at 0x400.\n"
 	"\n"
-	"Exit status: 0 the guest halted, with the right result if it is built-in;\n"
-	"1 it failed; 2 bad option or image; 3 KVM or the host failed; 124 its time\n"
-	"was over; 128 + N signal N stopped it; (v << 1) | 1 it wrote v to port 0xF4.\n";
+	"Exit status: 0 the guest halted, with the right result if built in;\n"
+	"1 it failed; 2 bad option or image; 3 KVM or the host failed;\n"
+	"124 its time was over; 128 + N signal N stopped it; (v << 1) | 1 it\n"
+	"wrote v to port 0xF4.\n";
 
 /* End with what is wrong with the command line, and how it should be. */
 static void __attribute__((noreturn)) usage(const char *wrong)
@@ -2195,15 +2188,15 @@ static struct image choose_image(struct options *opts)
 int main(int argc, char *argv[])
 {
 	static char text[BUFSIZ]; /* so that a line on stderr is one write() */
-	struct vm vm;
+	static struct vm vm;      /* all zero, and untouched until it is used */
 	struct image image;
 	u64 entry;
 	int status;
 
 	setvbuf(stderr, text, _IOLBF, sizeof(text));
 	vm.opts = parse_options(argc, argv);
-	vm.history = (struct history){ .start = now(), .ksm_fd = -1 };
-	vm.stopped = false;
+	vm.history.start = now();
+	vm.history.ksm_fd = -1;
 	console_init(&vm.console);
 	image = choose_image(&vm.opts);
 
@@ -2223,6 +2216,8 @@ int main(int argc, char *argv[])
 	lock_door(&vm);
 	status = run_vm(&vm);
 	console_flush(&vm.console);
+	if (status == STATUS_OK && vm.console.lost > 0)
+		status = STATUS_HOST;
 	if (status == STATUS_OK && !vm.opts.image)
 		status = check(&vm);
 	if (vm.opts.stats)
