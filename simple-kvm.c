@@ -684,8 +684,7 @@ static void setup_real(struct vm *vm, struct kvm_sregs *sregs)
 
 	for (u32 v = 0; v < VECTORS; v++)
 		ivt[v] = STUBS + v * (u32)sizeof(stub); /* segment 0, offset */
-	/* At reset CS is for fetching the BIOS: selector f000, base ffff0000.
-	 */
+	/* After a reset CS is the BIOS's: selector f000, base ffff0000. */
 	sregs->cs.selector = 0;
 	sregs->cs.base = 0;
 }
@@ -1000,8 +999,7 @@ static Elf64_Ehdr elf_header(const struct image *image)
 			     .e_phnum = eh.e_phnum };
 }
 
-/* Program header number i, in the same form; elf_check() saw that it is there.
- */
+/* Program header number i, in the same form; elf_check() saw it is there. */
 static Elf64_Phdr program_header(const struct image *image,
 				 const Elf64_Ehdr *eh, u32 i)
 {
@@ -1935,13 +1933,14 @@ static void drain_ring(struct vm *vm)
 	const u32 entries =
 		(4096 - sizeof(*ring)) / sizeof(ring->coalesced_mmio[0]);
 
-	while (ring && ring->first < entries &&
-	       ring->first != __atomic_load_n(&ring->last, __ATOMIC_ACQUIRE)) {
-		struct kvm_coalesced_mmio *entry =
-			&ring->coalesced_mmio[ring->first];
+	while (ring) {
+		u32 first = ring->first;
 
-		console_put(&vm->console, entry->data, 1);
-		__atomic_store_n(&ring->first, (ring->first + 1) % entries,
+		if (first >= entries ||
+		    first == __atomic_load_n(&ring->last, __ATOMIC_ACQUIRE))
+			break;
+		console_put(&vm->console, ring->coalesced_mmio[first].data, 1);
+		__atomic_store_n(&ring->first, (first + 1) % entries,
 				 __ATOMIC_RELEASE);
 	}
 }
@@ -1999,7 +1998,8 @@ static int run_vm(struct vm *vm)
 		if (vm->opts.step && (run->exit_reason == KVM_EXIT_DEBUG ||
 				      run->exit_reason == KVM_EXIT_HLT))
 			print_step(vm);
-		if (!io && run->exit_reason != KVM_EXIT_DEBUG)
+		if (!io &&
+		    !(vm->opts.step && run->exit_reason == KVM_EXIT_DEBUG))
 			return report(vm, 0);
 	}
 	return vm->status;
@@ -2053,9 +2053,10 @@ static const char help[] = USAGE
 	"  -V, --version       print the version\n"
 	"\n"
 	"IMAGE is an ELF file, or a flat one that is loaded and entered at\n"
-	"0x8000. An ELF file runs in protected or long mode, as it is 32-bit or\n"
-	"64-bit, if no option says otherwise. Without IMAGE the mode's built-in\n"
-	"guest runs, which must leave 42 in AX, EAX or RAX and at 0x400.\n"
+	"0x8000. An ELF file runs in protected mode, or in long mode if it is\n"
+	"64-bit, unless an option says otherwise. Without IMAGE the mode's\n"
+	"built-in guest runs, which must leave 42 in AX, EAX or RAX and at\n"
+	"0x400.\n"
 	"\n"
 	"Exit status: 0 the guest halted, with the right result if built in;\n"
 	"1 it failed; 2 bad option or image; 3 KVM or the host failed;\n"
@@ -2084,8 +2085,7 @@ static double parse_seconds(const char *text)
 {
 	double seconds = strtod(text, NULL);
 
-	/* strtod() knows more than decimals: exponents, hex, inf, white space.
-	 */
+	/* strtod() knows more than decimals: exponents, hex, inf, spaces. */
 	if (strspn(text, "0123456789.") != strlen(text) ||
 	    strchr(text, '.') != strrchr(text, '.') || seconds <= 0 ||
 	    seconds > 1e9)
@@ -2093,8 +2093,7 @@ static double parse_seconds(const char *text)
 	return seconds;
 }
 
-/* A size in bytes: digits, and K, M or G if one likes; one that RAM can have.
- */
+/* A size that RAM can have, in bytes: digits, and K, M or G if one likes. */
 static u64 parse_size(const char *text)
 {
 	const u64 least = 1 << 20, most = 3ull << 30;
