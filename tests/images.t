@@ -161,6 +161,15 @@ refused 'too large for long mode: 4194305 bytes' -l "$T/4m"
 run -l -m 8M -t 100 "$GUESTS/regs64.bin"
 is 'an image in larger RAM' "$status" 0
 
+# rss ARGUMENT...: the most memory that was resident in such a run, in KiB.
+rss() {
+	run -l --stats "$@"
+	sed -n 's/.*peak RSS: \([0-9]*\) KiB$/\1/p' "$T/err"
+}
+small=$(rss) large=$(rss -m 3G)
+succeeds "RAM that is not touched costs nothing: $small and $large KiB" \
+	[ "$large" -lt $((small + 1024)) ]
+
 run -l "$GUESTS/cpuid64.bin"
 is "CPUID shows the host's vendor" "$(head -n 1 "$T/out")" \
 	"$(sed -n 's/^vendor_id[^:]*: //p' /proc/cpuinfo | head -n 1)"
