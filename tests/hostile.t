@@ -13,6 +13,7 @@ seed=${HOSTILE_SEED:-1}
 # those that reach the hypervisor, or break something, between random bytes.
 cat >"$T/hostile.pl" <<'P'
 use strict;
+use RunImage;
 my ($program, $mode, $runs, $seed, $image) = @ARGV;
 my @pieces = ("\x0f\x0b", "\xcc", "\xf4", "\xfa", "\xfb", "\xee", "\xef",
 	"\x66\xef", "\xec", "\xed", "\x66\xed", "\xba\xe9\x00", "\xba\xf8\x03",
@@ -28,25 +29,15 @@ for my $n (1 .. $runs) {
 		$bytes .= $n % 2 || rand() < 0.3 ? chr(int rand 256) :
 			$pieces[int rand @pieces];
 	}
-	open(my $f, ">", $image) or die;
-	binmode $f;
-	print $f $bytes;
-	close $f;
-	my $pid = fork;
-	if (!$pid) {
-		open STDOUT, ">", "/dev/null";
-		open STDERR, ">", "$image.err";
-		alarm 20;
-		exec $program, $mode, "-t", "0.05", $image;
-	}
-	waitpid $pid, 0;
-	my $status = $? >> 8;
+	my $wait = RunImage::run_image($image, $bytes, $program, $mode,
+		"-t", "0.05");
+	my $status = $wait >> 8;
 	# Any odd one may come from port 0xF4; 2, and 3 with a message, may not.
-	my $good = ($? & 127) == 0 &&
+	my $good = ($wait & 127) == 0 &&
 		($status == 0 || $status == 124 || $status % 2) &&
 		($status != 3 || -z "$image.err");
 	next if $good;
-	print "image $n of seed $seed: wait status $?\n";
+	print "image $n of seed $seed: wait status $wait\n";
 	system "od -An -tx1 $image; cat $image.err";
 	exit 1;
 }
@@ -54,8 +45,8 @@ P
 
 for mode in -r -s -p -l; do
 	need_mode "$mode" "$mode: $runs images" || continue
-	succeeds "$mode: $runs images of seed $seed" perl "$T/hostile.pl" \
-		"$SIMPLE_KVM" "$mode" "$runs" "$seed" "$T/image"
+	succeeds "$mode: $runs images of seed $seed" perl -I "$TESTS" \
+		"$T/hostile.pl" "$SIMPLE_KVM" "$mode" "$runs" "$seed" "$T/image"
 done
 
 done_testing

@@ -16,6 +16,7 @@ seed=${MUTATIONS_SEED:-1}
 # arithmetic goes wrong: 0, the largest ones, and those near the file's own.
 cat >"$T/mutate.pl" <<'P'
 use strict;
+use RunImage;
 my ($program, $runs, $seed, $dir, @files) = @ARGV;
 my @good = map { local (@ARGV, $/) = $_; <> } @files;
 # Offset and size of the fields in the header and in the program headers.
@@ -65,23 +66,13 @@ for my $worker (0, 1) {
 	for my $n (1 .. $runs) {
 		my $elf = mutate;
 		next if $n % 2 != $worker;
-		open my $f, ">", $image or die;
-		binmode $f;
-		print $f $elf;
-		close $f;
-		my $pid = fork;
-		if (!$pid) {
-			open STDOUT, ">", "/dev/null";
-			open STDERR, ">", "$image.err";
-			alarm 20;
-			exec $program, "-t", "0.05", $image;
-		}
-		waitpid $pid, 0;
-		my $status = $? >> 8;
-		next if ($? & 127) == 0 && $status != 77 && ($status <= 2 ||
+		my $wait = RunImage::run_image($image, $elf, $program,
+			"-t", "0.05");
+		my $status = $wait >> 8;
+		next if ($wait & 127) == 0 && $status != 77 && ($status <= 2 ||
 			$status == 124 || $status % 2);
 		rename $image, "$dir/mutation-$n";
-		print "mutation $n of seed $seed: wait status $?\n";
+		print "mutation $n of seed $seed: wait status $wait\n";
 		system "cat $image.err; od -An -tx1 -N 256 $dir/mutation-$n";
 		exit 1;
 	}
@@ -92,8 +83,8 @@ for (0, 1) { wait; $failed = 1 if $?; }
 exit $failed;
 P
 
-succeeds "$runs mutations of seed $seed" perl "$T/mutate.pl" \
-	"${TESTS%/*}/asan/simple-kvm" "$runs" "$seed" "$T" \
+succeeds "$runs mutations of seed $seed" perl -I "$TESTS" \
+	"$T/mutate.pl" "${TESTS%/*}/asan/simple-kvm" "$runs" "$seed" "$T" \
 	"$GUESTS"/regs64.elf "$GUESTS"/ownidt64.elf "$GUESTS"/ownidt32.elf
 
 done_testing
