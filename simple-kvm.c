@@ -493,10 +493,9 @@ static int kvm_ioctl(const struct vm *vm, int fd, unsigned long request,
 
 	if (ret < 0)
 		host_error(name);
-	for (size_t i = 0; i < ARRAY_SIZE(meanings); i++)
-		if (vm->opts.verbose && meanings[i].request == request)
-			narrate(vm, "%s = %d: %s", name, ret,
-				meanings[i].meaning);
+	for (size_t i = 0; vm->opts.verbose && i < ARRAY_SIZE(meanings); i++)
+		if (meanings[i].request == request)
+			warnx("%s = %d: %s", name, ret, meanings[i].meaning);
 	return ret;
 }
 
@@ -523,10 +522,7 @@ static void open_kvm(struct vm *vm)
 				  "KVM_CAP_IMMEDIATE_EXIT: use Linux 4.11");
 }
 
-/*
- * Give the machine mem_size bytes of RAM, all zero, at guest physical address
- * 0.
- */
+/* Give the machine its RAM, all zero, from guest physical address 0 on. */
 static void create_ram(struct vm *vm)
 {
 	u64 mem_size = vm->opts.mem_size;

@@ -95,15 +95,7 @@ static void enter_long_mode(void)
 		.g = 1,
 		.l = 1,
 	};
-	struct kvm_segment data = {
-		.limit = 0xffffffff,
-		.selector = 0x10,
-		.type = 3,
-		.present = 1,
-		.s = 1,
-		.g = 1,
-		.db = 1,
-	};
+	struct kvm_segment data = code;
 	struct kvm_regs regs = {
 		.rip = IMAGE,
 		.rsp = ram,
@@ -113,6 +105,10 @@ static void enter_long_mode(void)
 	uint64_t *pdpt = (void *)(mem + PDPT), *pd = (void *)(mem + PD);
 	struct kvm_sregs sregs;
 
+	data.selector = 0x10;
+	data.type = 3;
+	data.l = 0;
+	data.db = 1;
 	ioctl(vcpu, KVM_GET_SREGS, &sregs);
 	memcpy(mem + GDT, gdt, sizeof(gdt));
 	for (unsigned v = 0; v < 32; v++) {
