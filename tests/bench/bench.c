@@ -1,17 +1,24 @@
 /*
- * bench.c - how fast simple-kvm is, next to the yardstick (see yardstick.c).
+ * bench.c - how fast simple-kvm is, next to the floor (see yardstick.c).
  *
- *	bench SIMPLE_KVM YARDSTICK IMAGE [ROUNDS]
+ *	bench SIMPLE_KVM YARDSTICK GUEST OUTS [ROUNDS]
  *
- * What is compared runs in turn, A B A B ..., so that what else the machine
- * does hits both alike; the medians are compared, so that an outlier counts for
- * nothing. A launch is timed from before its process is made until it is gone.
- * Its exit status and the length of its output are checked each time.
+ * GUEST is the built-in guest of long mode as a flat image, and OUTS an image
+ * that writes 100,000 bytes with an OUT for each.
  *
- * ROUNDS is how often each program of the 100,000 OUTs runs, for these take
- * most of the time: about a second for each.
+ * What is compared runs in turn, so that what else the machine does hits all
+ * alike: A B C, then C B A, then A B C ... The A and the B of a round make a
+ * pair. A row has the medians of A, of B and of the pairs' results, which are
+ * their ratios or differences. Half of the pairs lie between the quartiles. The
+ * median is steadier than a single pair: with 300 of them it changes from run
+ * to run by up to a fifth of the distance between the quartiles: that is noise.
  *
- * The exit status is 0 if all could be measured, whether or not an aim is met.
+ * A launch is timed from before its process is made until it is gone. Its exit
+ * status and the length of its output are checked each time.
+ *
+ * ROUNDS is how often all of that is done; 1, if it is not told, takes less
+ * than a minute. The exit status is 0 if all could be measured, whether or not
+ * an aim is met.
  */
 #define _GNU_SOURCE
 #include <err.h>
@@ -23,34 +30,45 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 enum {
-	LAUNCHES = 500, /* of each program, where a launch takes milliseconds */
-	ROUNDS = 40,    /* unless told, where it takes a second */
+	LAUNCHES = 300, /* of each program, where a launch takes milliseconds */
+	RUNS = 10,      /* where it takes a second */
 	BATCHES = 10,   /* of launches two at a time... */
-	BATCH = 100,    /* ...each of so many: 1,000 of each program */
-	MEMORY = 25,    /* launches whose memory is looked at */
+	BATCH = 40,     /* ...each of so many */
+	LOOKS = 15,     /* launches whose memory or page faults are looked at */
 	GREETING = 14,  /* bytes: what the built-in guest writes */
-	OUTS = 100000,  /* bytes: what the image outs64.bin writes */
+	OUTS = 100000,  /* bytes: what the image of that name writes */
 };
 
 /* A program with its arguments, and what came of its launches. */
 struct subject {
 	const char *args[6];
 	off_t output;  /* how many bytes it has to write */
-	double *value; /* what was measured, for each launch... */
-	int n;         /* ...and how many there are */
+	double *value; /* what was measured, for each launch */
 };
 
-static const char *simple_kvm, *yardstick, *image;
+/* What is measured of subjects, and how often. */
+struct series {
+	const char *what;                          /* for the progress line */
+	double (*measure)(const struct subject *); /* launches it once... */
+	int launches;                              /* ...or so many times */
+	int rounds;
+	struct subject *subjects[5]; /* NULL behind the last */
+};
+
+static const char *simple_kvm, *yardstick, *guest, *outs;
+static int rounds = 1;
 static int out;     /* the file for the output: a real one, without a name */
 static int nowhere; /* for what they say besides: where it costs nothing */
 static posix_spawn_file_actions_t files; /* which gives a launch these two */
 
+/* Seconds on a clock that nobody sets. */
 static double now(void)
 {
 	struct timespec t;
@@ -59,10 +77,39 @@ static double now(void)
 	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
+/*
+ * Tell a person who watches how many rounds of a series are done, ten times a
+ * second at most. With NULL, erase that. Only a terminal is told anything.
+ */
+static void progress(const struct series *s, int round)
+{
+	static double next;
+
+	if (!isatty(STDERR_FILENO) || (s && now() < next))
+		return;
+	if (s)
+		fprintf(stderr, "\r\033[K%s: %d of %d", s->what, round,
+			s->rounds);
+	else
+		fputs("\r\033[K", stderr);
+	next = s ? now() + 0.1 : 0;
+}
+
+/* End because a system call failed. */
+static void __attribute__((noreturn)) host_error(const char *what)
+{
+	int error = errno;
+
+	progress(NULL, 0);
+	errno = error;
+	err(1, "%s", what);
+}
+
 /* End with a message about a program, and how to see what is wrong with it. */
 static void __attribute__((noreturn))
 fail(const struct subject *s, const char *what, long long number)
 {
+	progress(NULL, 0);
 	fprintf(stderr, "bench: %s %lld:", what, number);
 	for (int i = 0; s->args[i]; i++)
 		fprintf(stderr, " %s", s->args[i]);
@@ -70,31 +117,32 @@ fail(const struct subject *s, const char *what, long long number)
 	exit(1);
 }
 
+/* Start a program. Returns its process. */
 static pid_t start(const struct subject *s)
 {
 	static char *const no_environment[] = { NULL };
 	pid_t pid;
-	int error = posix_spawn(&pid, s->args[0], &files, NULL,
-				(char *const *)s->args, no_environment);
 
-	if (error) {
-		errno = error;
-		err(1, "%s", s->args[0]);
-	}
+	errno = posix_spawn(&pid, s->args[0], &files, NULL,
+			    (char *const *)s->args, no_environment);
+	if (errno)
+		host_error(s->args[0]);
 	return pid;
 }
 
-/* Wait for one to end: any, if pid is -1. */
-static void finish(const struct subject *s, pid_t pid)
+/* Wait for one to end, any if pid is -1. Returns what it used. */
+static struct rusage finish(const struct subject *s, pid_t pid)
 {
+	struct rusage used;
 	int status;
 
-	if (waitpid(pid, &status, 0) < 0)
-		err(1, "waitpid");
+	if (wait4(pid, &status, 0, &used) < 0)
+		host_error("wait4");
 	if (WIFSIGNALED(status))
 		fail(s, "stopped by signal", WTERMSIG(status));
 	if (WEXITSTATUS(status))
 		fail(s, "exit status", WEXITSTATUS(status));
+	return used;
 }
 
 /* How long a launch takes, in milliseconds. */
@@ -106,7 +154,7 @@ static double launch(const struct subject *s)
 	return (now() - begin) * 1e3;
 }
 
-/* How many launches there are in a second, two at a time. */
+/* How long one takes where BATCH of them run, two at a time. */
 static double launch_batch(const struct subject *s)
 {
 	double begin = now();
@@ -117,20 +165,22 @@ static double launch_batch(const struct subject *s)
 		finish(s, -1);
 	}
 	finish(s, -1);
-	return BATCH / (now() - begin);
+	return (now() - begin) * 1e3 / BATCH;
 }
 
 /*
- * The most memory that a launch has at a time, in KiB. What wait4() tells would
- * be easier to get, but is never below this program's own, and leaves out what
- * the kernel has yet to add up. So stop the process on its way out, and look.
+ * How many page faults a launch has that need no disk: for each page that it,
+ * or KVM on its behalf, touches for the first time.
  */
-static double peak_memory(const struct subject *s)
+static double page_faults(const struct subject *s)
 {
-	char path[40], line[128];
-	long peak = 0;
+	return (double)finish(s, start(s)).ru_minflt;
+}
+
+/* Start a program, and stop it on its way out. Returns its process. */
+static pid_t run_to_exit(const struct subject *s)
+{
 	int status;
-	FILE *file;
 	pid_t pid = fork();
 
 	if (pid == 0) {
@@ -145,46 +195,83 @@ static double peak_memory(const struct subject *s)
 	    ptrace(PTRACE_CONT, pid, 0, 0) || waitpid(pid, &status, 0) != pid ||
 	    !WIFSTOPPED(status))
 		fail(s, "cannot be traced: status", status);
+	return pid;
+}
+
+/*
+ * The most memory that a launch has at a time, in KiB. What wait4() tells would
+ * be easier to get, but is never below this program's own, and leaves out what
+ * the kernel has yet to add up. So stop the process on its way out, and look.
+ */
+static double peak_memory(const struct subject *s)
+{
+	char path[40], line[128];
+	long peak = 0;
+	pid_t pid = run_to_exit(s);
+	FILE *file;
+
 	snprintf(path, sizeof(path), "/proc/%d/status", pid);
 	file = fopen(path, "re");
 	while (file && fgets(line, sizeof(line), file))
 		sscanf(line, "VmHWM: %ld", &peak);
 	if (peak == 0)
-		err(1, "VmHWM in %s", path);
+		host_error(path);
 	fclose(file);
 	ptrace(PTRACE_CONT, pid, 0, 0);
 	finish(s, pid);
 	return (double)peak;
 }
 
-/* Measure all in turn, so many times, and once before that to warm up. */
-static void in_turn(double (*measure)(const struct subject *), int rounds,
-		    struct subject *const subjects[], int n)
+/* Measure one subject once, and check the length of its output. */
+static double measure(const struct series *series, const struct subject *s)
 {
-	off_t launches = measure == launch_batch ? BATCH : 1;
 	struct stat st;
+	double value;
 
-	for (int i = -1; i < rounds; i++) {
-		for (int j = 0; j < n; j++) {
-			struct subject *s = subjects[j];
-			double value;
+	if (ftruncate(out, 0) || lseek(out, 0, SEEK_SET))
+		host_error("the output file");
+	value = series->measure(s);
+	if (fstat(out, &st))
+		host_error("the output file");
+	if (st.st_size != s->output * series->launches)
+		fail(s, "wrong size of output,", st.st_size);
+	return value;
+}
 
-			if (ftruncate(out, 0) || lseek(out, 0, SEEK_SET))
-				err(1, "the output file");
-			value = measure(s);
-			if (fstat(out, &st))
-				err(1, "the output file");
-			if (st.st_size != s->output * launches)
-				fail(s, "wrong size of output,", st.st_size);
-			if (i < 0)
-				s->value = calloc((size_t)rounds,
-						  sizeof(*s->value));
-			else
-				s->value[s->n++] = value;
-		}
+/* Measure each subject once, to warm up, and get room for their numbers. */
+static void warm_up(const struct series *series)
+{
+	progress(series, 0);
+	for (struct subject *const *s = series->subjects; *s; s++) {
+		(*s)->value = reallocarray((*s)->value, (size_t)series->rounds,
+					   sizeof(double));
+		if (!(*s)->value)
+			host_error("reallocarray");
+		measure(series, *s);
 	}
 }
 
+/* Measure all in turn, to and fro. */
+static void in_turn(const struct series *series)
+{
+	struct subject *const *subjects = series->subjects;
+	int n = 0;
+
+	warm_up(series);
+	while (subjects[n])
+		n++;
+	for (int i = 0; i < series->rounds; i++) {
+		progress(series, i);
+		for (int j = 0; j < n; j++) {
+			struct subject *s = subjects[i % 2 ? n - 1 - j : j];
+
+			s->value[i] = measure(series, s);
+		}
+	}
+	progress(NULL, 0);
+}
+
+/* For qsort(): which of two numbers is less. */
 static int compare(const void *a, const void *b)
 {
 	double x = *(const double *)a, y = *(const double *)b;
@@ -192,125 +279,184 @@ static int compare(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-static double median(const struct subject *s)
+/* The middle of some numbers, and where their middle half begins and ends. */
+struct spread {
+	double low, median, high;
+};
+
+/* The number at a part of the way from the least to the most of n in order. */
+static double quantile(const double *sorted, int n, double part)
 {
-	qsort(s->value, (size_t)s->n, sizeof(*s->value), compare);
-	return (s->value[(s->n - 1) / 2] + s->value[s->n / 2]) / 2;
+	double place = part * (n - 1);
+	int below = (int)place;
+	int above = below + 1 < n ? below + 1 : below;
+
+	return sorted[below] +
+	       (place - below) * (sorted[above] - sorted[below]);
 }
 
-/* Print a row of the table: the medians, what they make, and the aim. */
-static void row(const char *what, const char *unit, double a, double b,
-		double result, const char *aim, const char *met)
+/* Find these of n numbers, which stay in their order. */
+static struct spread find_spread(const double *value, int n)
 {
-	printf("%-47s %8.2f %8.2f %-4s %7.3f  %-7s %s\n", what, a, b, unit,
-	       result, aim, met);
+	size_t size = (size_t)n * sizeof(*value);
+	double *sorted = malloc(size);
+	struct spread spread;
+
+	if (!sorted)
+		host_error("malloc");
+	memcpy(sorted, value, size);
+	qsort(sorted, (size_t)n, sizeof(*sorted), compare);
+	spread.low = quantile(sorted, n, 0.25);
+	spread.median = quantile(sorted, n, 0.5);
+	spread.high = quantile(sorted, n, 0.75);
+	free(sorted);
+	return spread;
+}
+
+/* What becomes of a pair, and how it is printed: with so many decimals. */
+struct result {
+	bool is_ratio; /* otherwise it is the difference */
+	int decimals;  /* of A and of B */
+	int precision; /* of the result */
+};
+
+static const struct result ratio = { true, 2, 3 };
+static const struct result difference = { false, 0, 0 };
+
+/* The results of all pairs of a and b, in short. */
+static struct spread pair_up(struct result how, const struct subject *a,
+			     const struct subject *b, int n)
+{
+	double *value = malloc((size_t)n * sizeof(*value));
+	struct spread spread;
+
+	if (!value)
+		host_error("malloc");
+	for (int i = 0; i < n; i++)
+		value[i] = how.is_ratio ? a->value[i] / b->value[i]
+					: a->value[i] - b->value[i];
+	spread = find_spread(value, n);
+	free(value);
+	return spread;
+}
+
+/* Print a row of the table; less is better, and an aim of 0 is none. */
+static void row(const char *what, struct result how, const struct subject *a,
+		const struct subject *b, int n, double aim)
+{
+	struct spread s = pair_up(how, a, b, n);
+	char quartiles[40], limit[20] = "-";
+	const char *met = "-";
+
+	snprintf(quartiles, sizeof(quartiles), "%.*f..%.*f", how.precision,
+		 s.low, how.precision, s.high);
+	if (aim > 0) {
+		snprintf(limit, sizeof(limit), "<=%.*f", how.decimals, aim);
+		met = s.median <= aim ? "yes" : "no";
+	}
+	printf("%-30s %7.*f %7.*f %7.*f %-12s %-6s %s\n", what, how.decimals,
+	       find_spread(a->value, n).median, how.decimals,
+	       find_spread(b->value, n).median, how.precision, s.median,
+	       quartiles, limit, met);
 	fflush(stdout);
-}
-
-/* A row about times, where less is better; an aim of 0 is none. */
-static void ratio(const char *what, struct subject *a, struct subject *b,
-		  double aim)
-{
-	double x = median(a), y = median(b);
-	char text[32] = "-";
-
-	if (aim > 0)
-		snprintf(text, sizeof(text), "<= %.2f", aim);
-	row(what, "ms", x, y, x / y, text,
-	    aim <= 0       ? "-"
-	    : x / y <= aim ? "yes"
-			   : "no");
 }
 
 #define SUBJECT(bytes, ...) \
 	{ \
 		.args = { __VA_ARGS__ }, .output = (bytes) \
 	}
-#define IN_TURN(measure, rounds, ...) \
-	in_turn(measure, rounds, (struct subject *[]){ __VA_ARGS__ }, \
-		sizeof((struct subject *[]){ __VA_ARGS__ }) / sizeof(void *))
 
+/* One launch at a time. */
 static void bench_launches(void)
 {
-	struct subject a = SUBJECT(GREETING, simple_kvm, "-l");
-	struct subject b = SUBJECT(GREETING, yardstick);
+	struct subject builtin = SUBJECT(GREETING, simple_kvm, "-l");
+	struct subject file = SUBJECT(GREETING, simple_kvm, "-l", guest);
+	struct subject merged = SUBJECT(GREETING, yardstick, "madvise");
+	struct subject floor = SUBJECT(GREETING, yardstick);
+	const struct series s = {
+		.what = "launches",
+		.measure = launch,
+		.launches = 1,
+		.rounds = LAUNCHES * rounds,
+		.subjects = { &builtin, &floor, &merged, &file },
+	};
 
-	IN_TURN(launch, LAUNCHES, &a, &b);
-	ratio("launch of -l / yardstick", &a, &b, 1.03);
+	in_turn(&s);
+	row("launch of -l / floor, ms", ratio, &builtin, &floor, s.rounds,
+	    1.15);
+	row("floor with madvise / floor, ms", ratio, &merged, &floor, s.rounds,
+	    0);
+	row("launch of IMAGE / floor, ms", ratio, &file, &floor, s.rounds, 0);
 }
 
-static void bench_large(void)
-{
-	struct subject a = SUBJECT(GREETING, simple_kvm, "-l", "-m3G");
-	struct subject b = SUBJECT(GREETING, simple_kvm, "-l", "-m2M");
-	struct subject c = SUBJECT(GREETING, yardstick, "large");
-	struct subject d = SUBJECT(GREETING, yardstick);
-
-	IN_TURN(launch, LAUNCHES, &a, &b, &c, &d);
-	ratio("launch of -l with -m 3G / -m 2M", &a, &b, 1.05);
-	ratio("  the same two, of the yardstick", &c, &d, 0);
-	ratio("  launch with -m 3G / yardstick", &a, &c, 0);
-}
-
-static void bench_outs(int rounds)
-{
-	struct subject plain = SUBJECT(OUTS, simple_kvm, "-l", image);
-	struct subject bare = SUBJECT(0, yardstick, "bare", image);
-	struct subject flush = SUBJECT(OUTS, yardstick, "flush", image);
-	struct subject coalesce = SUBJECT(OUTS, simple_kvm, "-l", image, "-c");
-	struct subject try = SUBJECT(0, simple_kvm, "-c", "-V");
-	int status;
-
-	if (waitpid(start(&try), &status, 0) < 0)
-		err(1, "waitpid");
-	if (status == 0)
-		IN_TURN(launch, rounds, &plain, &bare, &flush, &coalesce);
-	else
-		IN_TURN(launch, rounds, &plain, &bare, &flush);
-	ratio("100,000 OUTs to a file / bare KVM_RUN loop", &plain, &bare,
-	      1.02);
-	ratio("100,000 OUTs to a file / each written at once", &plain, &flush,
-	      1.00);
-	if (status == 0)
-		ratio("100,000 OUTs with --coalesce / without", &coalesce,
-		      &plain, 0.25);
-	else
-		printf("%-47s not available\n",
-		       "100,000 OUTs with --coalesce / without");
-}
-
-static void bench_memory(void)
-{
-	struct subject a = SUBJECT(GREETING, simple_kvm, "-l");
-	struct subject b = SUBJECT(GREETING, yardstick);
-	double difference;
-
-	IN_TURN(peak_memory, MEMORY, &a, &b);
-	difference = median(&a) - median(&b);
-	row("peak memory of -l - yardstick's", "KiB", median(&a), median(&b),
-	    difference, "<= 256", difference <= 256 ? "yes" : "no");
-}
-
+/* Two at a time, where one may wait for the other in the kernel. */
 static void bench_two(void)
 {
-	struct subject a = SUBJECT(GREETING, simple_kvm, "-l");
-	struct subject b = SUBJECT(GREETING, yardstick);
+	struct subject builtin = SUBJECT(GREETING, simple_kvm, "-l");
+	struct subject floor = SUBJECT(GREETING, yardstick);
+	const struct series s = {
+		.what = "launches two at a time",
+		.measure = launch_batch,
+		.launches = BATCH,
+		.rounds = BATCHES * rounds,
+		.subjects = { &builtin, &floor },
+	};
 
-	IN_TURN(launch_batch, BATCHES, &a, &b);
-	row("launches of -l, two at a time / yardstick's", "/s", median(&a),
-	    median(&b), median(&a) / median(&b), "-", "-");
+	in_turn(&s);
+	row("two at a time / floor, ms each", ratio, &builtin, &floor, s.rounds,
+	    0);
 }
 
-int main(int argc, char *argv[])
+/* A guest that prints much. */
+static void bench_outs(void)
+{
+	struct subject plain = SUBJECT(OUTS, simple_kvm, "-l", outs);
+	struct subject bare = SUBJECT(0, yardstick, "bare", outs);
+	struct subject flush = SUBJECT(OUTS, yardstick, "flush", outs);
+	struct subject coalesce = SUBJECT(OUTS, simple_kvm, "-l", "-c", outs);
+	const struct series s = {
+		.what = "100,000 OUTs",
+		.measure = launch,
+		.launches = 1,
+		.rounds = RUNS * rounds,
+		.subjects = { &coalesce, &plain, &bare, &flush },
+	};
+
+	in_turn(&s);
+	row("100,000 OUTs / bare loop, ms", ratio, &plain, &bare, s.rounds,
+	    1.02);
+	row("  / each written at once, ms", ratio, &plain, &flush, s.rounds, 0);
+	row("  --coalesce / without, ms", ratio, &coalesce, &plain, s.rounds,
+	    0.25);
+}
+
+/* What a launch takes besides time. */
+static void bench_memory(void)
+{
+	struct subject builtin = SUBJECT(GREETING, simple_kvm, "-l");
+	struct subject floor = SUBJECT(GREETING, yardstick);
+	struct series s = {
+		.what = "peak memory",
+		.measure = peak_memory,
+		.launches = 1,
+		.rounds = LOOKS * rounds,
+		.subjects = { &builtin, &floor },
+	};
+
+	in_turn(&s);
+	row("peak memory of -l - floor, KiB", difference, &builtin, &floor,
+	    s.rounds, 256);
+	s.what = "page faults";
+	s.measure = page_faults;
+	in_turn(&s);
+	row("page faults of -l - floor", difference, &builtin, &floor, s.rounds,
+	    0);
+}
+
+/* Open what the programs write to. */
+static void open_files(void)
 {
 	char name[] = "/tmp/bench.XXXXXX";
-	int rounds = argc > 4 ? atoi(argv[4]) : ROUNDS;
-
-	if (argc < 4 || rounds < 1)
-		errx(1, "usage: bench SIMPLE_KVM YARDSTICK IMAGE [ROUNDS]");
-	simple_kvm = argv[1];
-	yardstick = argv[2];
-	image = argv[3];
 
 	out = mkostemp(name, O_CLOEXEC);
 	nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
@@ -318,18 +464,39 @@ int main(int argc, char *argv[])
 	    posix_spawn_file_actions_init(&files) ||
 	    posix_spawn_file_actions_adddup2(&files, out, STDOUT_FILENO) ||
 	    posix_spawn_file_actions_adddup2(&files, nowhere, STDERR_FILENO))
-		err(1, "%s", name);
+		host_error(name);
+}
 
-	printf("Medians of %d launches of each, in turn; of %d where there are "
-	       "100,000 OUTs;\n%d launches of each two at a time; memory of "
-	       "%d.\n\n",
-	       LAUNCHES, rounds, BATCH * BATCHES, MEMORY);
-	printf("%-47s %8s %8s %-4s %7s  %-7s %s\n", "A / B", "A", "B", "",
-	       "result", "aim", "met");
+/* Print what the table shows, and its first line. */
+static void print_heading(void)
+{
+	printf("Medians of A, of B and of the pairs' A / B or A - B. Half of "
+	       "the pairs lie\nbetween the quartiles. Launches: %d of each, %d "
+	       "two at a time, %d of 100,000\nOUTs, %d for memory and page "
+	       "faults.\n\n",
+	       LAUNCHES * rounds, BATCHES * BATCH * rounds, RUNS * rounds,
+	       LOOKS * rounds);
+	printf("%-30s %7s %7s %7s %-12s %-6s %s\n", "A / B, or A - B", "A", "B",
+	       "result", "quartiles", "aim", "met");
+	fflush(stdout);
+}
+
+int main(int argc, char *argv[])
+{
+	if (argc > 5)
+		rounds = atoi(argv[5]);
+	if (argc < 5 || argc > 6 || rounds < 1 || rounds > 1000)
+		errx(1, "usage: bench SIMPLE_KVM YARDSTICK GUEST OUTS "
+			"[ROUNDS, 1 to 1000]");
+	simple_kvm = argv[1];
+	yardstick = argv[2];
+	guest = argv[3];
+	outs = argv[4];
+	open_files();
+	print_heading();
 	bench_launches();
-	bench_outs(rounds);
-	bench_large();
-	bench_memory();
 	bench_two();
+	bench_outs();
+	bench_memory();
 	return 0;
 }

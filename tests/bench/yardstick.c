@@ -1,12 +1,13 @@
 /*
- * yardstick.c - for the bench: what simple-kvm --long cannot be faster than.
+ * yardstick.c - for the bench: the floor, the least that runs a 64-bit guest.
  *
- * It makes the same machine with the same calls, runs the same guest, and does
- * nothing else: no options, no messages, no stdio, no ports, no reports. Every
- * byte that the guest writes is taken for output. What it runs, and how:
+ * It makes the calls without which there is no guest in long mode, and no
+ * others: no options, no messages, no stdio, no checks beforehand, no exception
+ * handlers, no report. Every byte that the guest writes is taken for output. It
+ * is no model for a hypervisor, but what one can be measured with.
  *
  *	yardstick               the built-in guest; writes its output at the end
- *	yardstick large         the same, with 3 GiB of RAM
+ *	yardstick madvise       the same, and offers its RAM to KSM for merging
  *	yardstick bare IMAGE    a flat image; drops its output
  *	yardstick flush IMAGE   a flat image; writes each byte at once
  *
@@ -22,70 +23,81 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-/* As in simple-kvm.c: guest physical memory, and the bits that headers lack. */
+/* Guest physical memory, as in simple-kvm.c. */
 enum layout {
 	RESULT = 0x400,
-	GDT = 0x500,
-	STUBS = 0x600,
-	IDT = 0x1000,
 	PML4 = 0x2000,
 	PDPT = 0x3000,
 	PD = 0x4000,
 	IMAGE = 0x8000,
+	RAM_SIZE = 0x200000, /* what one entry of a page directory maps */
 };
+
+/* The bits that headers lack, and what KVM shares of a vCPU. */
 enum { PRESENT = 1, RW = 2, USER = 4, PS = 128, LME = 1 << 8, LMA = 1 << 10 };
+enum { RUN_SIZE = 2 * 4096 }; /* struct kvm_run, and the page of I/O data */
+
+_Static_assert(sizeof(struct kvm_run) <= RUN_SIZE / 2, "kvm_run is one page");
 
 extern const uint8_t guest64[], guest64_end[];
 
-/* A program that runs once needs no heap for these. */
-static uint64_t cpuid[(sizeof(struct kvm_cpuid2) +
-		       256 * sizeof(struct kvm_cpuid_entry2)) /
-		      sizeof(uint64_t)];
 static uint8_t output[1 << 16];
 
-static int kvm, vm, vcpu;
+static int vm, vcpu;
 static struct kvm_run *run;
 static uint8_t *mem;
-static uint64_t ram = 2 << 20;
 
-static void create(void)
+/* Make a machine with its RAM, which is offered to KSM if merge is set. */
+static void create_vm(int merge)
 {
-	struct kvm_userspace_memory_region region = { .memory_size = ram };
-	struct kvm_cpuid2 *supported = (void *)cpuid;
-	int size;
+	struct kvm_userspace_memory_region region = { .memory_size = RAM_SIZE };
+	int kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
 
-	kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-	if (ioctl(kvm, KVM_GET_API_VERSION, 0) != KVM_API_VERSION ||
-	    !ioctl(kvm, KVM_CHECK_EXTENSION, KVM_CAP_IMMEDIATE_EXIT))
+	if (ioctl(kvm, KVM_GET_API_VERSION, 0) != KVM_API_VERSION)
 		_exit(3);
 	vm = ioctl(kvm, KVM_CREATE_VM, 0);
-	ioctl(vm, KVM_SET_TSS_ADDR, 0xfffbd000);
-
-	mem = mmap(NULL, ram, PROT_READ | PROT_WRITE,
+	mem = mmap(NULL, RAM_SIZE, PROT_READ | PROT_WRITE,
 		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	madvise(mem, ram, MADV_MERGEABLE);
-	region.userspace_addr = (unsigned long)mem;
-	ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region);
-
-	size = ioctl(kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
-	vcpu = ioctl(vm, KVM_CREATE_VCPU, 0);
-	run = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu,
-		   0);
-	if (mem == MAP_FAILED || run == MAP_FAILED)
+	if (mem == MAP_FAILED ||
+	    (merge && madvise(mem, RAM_SIZE, MADV_MERGEABLE)))
 		_exit(3);
-
-	supported->nent = 256;
-	ioctl(kvm, KVM_GET_SUPPORTED_CPUID, supported);
-	ioctl(vcpu, KVM_SET_CPUID2, supported);
+	region.userspace_addr = (unsigned long)mem;
+	if (ioctl(vm, KVM_SET_USER_MEMORY_REGION, &region))
+		_exit(3);
 }
 
-/* Build the tables and set the registers, as setup_long() and others do. */
-static void enter_long_mode(void)
+/* Make its CPU. */
+static void create_vcpu(void)
 {
-	const uint64_t flags = PRESENT | RW | USER;
-	static const uint64_t gdt[3] = { 0, 0xaf9b000000ffff,
-					 0xcf93000000ffff };
-	static const uint8_t stub[4] = { 0xf4, 0xeb, 0xfd, 0x90 };
+	vcpu = ioctl(vm, KVM_CREATE_VCPU, 0);
+	run = mmap(NULL, RUN_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
+	if (run == MAP_FAILED)
+		_exit(3);
+}
+
+/* Fill the image's place from a file, or with the built-in guest if NULL. */
+static void load(const char *image)
+{
+	if (!image)
+		memcpy(mem + IMAGE, guest64, (size_t)(guest64_end - guest64));
+	else if (read(open(image, O_RDONLY), mem + IMAGE, 4096) <= 0)
+		_exit(2);
+}
+
+/* Page tables that map all RAM to itself, as one large page. */
+static void build_tables(void)
+{
+	*(uint64_t *)(mem + PML4) = PDPT | PRESENT | RW | USER;
+	*(uint64_t *)(mem + PDPT) = PD | PRESENT | RW | USER;
+	*(uint64_t *)(mem + PD) = 0 | PRESENT | RW | USER | PS;
+}
+
+/*
+ * Flat segments of long mode. There is no GDT: the segment registers are full
+ * without one, and no guest of the bench loads any.
+ */
+static void set_segments(struct kvm_sregs *sregs)
+{
 	struct kvm_segment code = {
 		.limit = 0xffffffff,
 		.selector = 0x08,
@@ -96,98 +108,92 @@ static void enter_long_mode(void)
 		.l = 1,
 	};
 	struct kvm_segment data = code;
-	struct kvm_regs regs = {
-		.rip = IMAGE,
-		.rsp = ram,
-		.rflags = X86_EFLAGS_FIXED,
-	};
-	uint64_t *pml4 = (void *)(mem + PML4);
-	uint64_t *pdpt = (void *)(mem + PDPT), *pd = (void *)(mem + PD);
-	struct kvm_sregs sregs;
 
 	data.selector = 0x10;
 	data.type = 3;
 	data.l = 0;
 	data.db = 1;
-	ioctl(vcpu, KVM_GET_SREGS, &sregs);
-	memcpy(mem + GDT, gdt, sizeof(gdt));
-	for (unsigned v = 0; v < 32; v++) {
-		uint64_t gate = (STUBS + v * 4) | 0x8e0000080000;
+	sregs->cs = code;
+	sregs->ds = sregs->es = sregs->fs = sregs->gs = sregs->ss = data;
+}
 
-		memcpy(mem + STUBS + v * 4, stub, sizeof(stub));
-		memcpy(mem + IDT + v * 16, &gate, sizeof(gate));
-	}
-	*pml4 = PDPT | flags;
-	for (uint64_t i = 0; i << 30 < ram; i++)
-		pdpt[i] = (PD + i * 4096) | flags;
-	for (uint64_t i = 0; i << 21 < ram; i++)
-		pd[i] = i << 21 | flags | PS;
+/* Put the CPU into long mode, at the image's first byte. */
+static void enter_long_mode(void)
+{
+	struct kvm_sregs sregs;
+	struct kvm_regs regs = {
+		.rip = IMAGE,
+		.rsp = RAM_SIZE,
+		.rflags = X86_EFLAGS_FIXED,
+	};
 
-	sregs.gdt.base = GDT;
-	sregs.gdt.limit = sizeof(gdt) - 1;
-	sregs.idt.base = IDT;
-	sregs.idt.limit = 32 * 16 - 1;
-	sregs.cs = code;
-	sregs.ds = sregs.es = sregs.fs = sregs.gs = sregs.ss = data;
+	if (ioctl(vcpu, KVM_GET_SREGS, &sregs))
+		_exit(3);
+	set_segments(&sregs);
 	sregs.cr0 = X86_CR0_PE | X86_CR0_MP | X86_CR0_ET | X86_CR0_NE |
 		    X86_CR0_WP | X86_CR0_AM | X86_CR0_PG;
 	sregs.cr3 = PML4;
 	sregs.cr4 = X86_CR4_PAE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT;
 	sregs.efer = LME | LMA;
-	ioctl(vcpu, KVM_SET_SREGS, &sregs);
-	ioctl(vcpu, KVM_GET_SREGS, &sregs); /* simple-kvm: did the mode take? */
-	ioctl(vcpu, KVM_SET_REGS, &regs);
+	if (ioctl(vcpu, KVM_SET_SREGS, &sregs) ||
+	    ioctl(vcpu, KVM_SET_REGS, &regs))
+		_exit(3);
 }
 
-/* The three loops. The first exit that is not for I/O ends each. */
-static size_t run_and_collect(void)
+/* Let the guest run up to its next exit. Returns whether it is for I/O. */
+static int run_to_io(void)
+{
+	return ioctl(vcpu, KVM_RUN, 0) == 0 && run->exit_reason == KVM_EXIT_IO;
+}
+
+/* The three loops. This one collects the output, and writes it at the end. */
+static void run_and_collect(void)
 {
 	size_t used = 0;
 
-	while (ioctl(vcpu, KVM_RUN, 0) == 0 && run->exit_reason == KVM_EXIT_IO)
-		output[used++ % sizeof(output)] =
-			((uint8_t *)run)[run->io.data_offset];
-	return used;
+	while (run_to_io() && used < sizeof(output))
+		output[used++] = ((uint8_t *)run)[run->io.data_offset];
+	if (write(1, output, used) != (ssize_t)used)
+		_exit(3);
 }
 
+/* This one drops it. */
 static void run_bare(void)
 {
-	while (ioctl(vcpu, KVM_RUN, 0) == 0 && run->exit_reason == KVM_EXIT_IO)
+	while (run_to_io())
 		;
 }
 
+/* And this one writes each byte when it comes. */
 static void run_and_flush(void)
 {
-	while (ioctl(vcpu, KVM_RUN, 0) == 0 && run->exit_reason == KVM_EXIT_IO)
+	while (run_to_io())
 		if (write(1, (uint8_t *)run + run->io.data_offset, 1) != 1)
 			_exit(3);
 }
 
-int main(int argc, char *argv[])
+/* Whether the guest failed to halt with 42 in RAX and in memory. */
+static int wrong(void)
 {
 	struct kvm_regs regs;
-	uint64_t result;
 
-	if (argc == 2)
-		ram = 3ull << 30;
-	create();
-	if (argc < 3)
-		memcpy(mem + IMAGE, guest64, (size_t)(guest64_end - guest64));
-	else if (read(open(argv[2], O_RDONLY), mem + IMAGE, 4096) <= 0)
-		_exit(2);
+	return ioctl(vcpu, KVM_GET_REGS, &regs) ||
+	       run->exit_reason != KVM_EXIT_HLT || regs.rax != 42 ||
+	       *(uint64_t *)(mem + RESULT) != 42;
+}
+
+int main(int argc, char *argv[])
+{
+	create_vm(argc == 2);
+	create_vcpu();
+	load(argc < 3 ? NULL : argv[2]);
+	build_tables();
 	enter_long_mode();
-	if (argc < 3) {
-		size_t used = run_and_collect();
-
-		if (write(1, output, used) != (ssize_t)used)
-			_exit(3);
-	} else if (argv[1][0] == 'b') {
+	if (argc < 3)
+		run_and_collect();
+	else if (argv[1][0] == 'b')
 		run_bare();
-	} else {
+	else
 		run_and_flush();
-	}
-	ioctl(vcpu, KVM_GET_REGS, &regs);
-	memcpy(&result, mem + RESULT, sizeof(result));
-	_exit(run->exit_reason != KVM_EXIT_HLT || regs.rax != 42 ||
-	      result != 42);
+	_exit(wrong());
 }
