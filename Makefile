@@ -5,8 +5,13 @@ MAKEFLAGS += --no-builtin-rules
 
 PREFIX	?= /usr/local
 CFLAGS	?= -O2 -g
+# timer_create() is in libc only since glibc 2.34; before, it is in librt, which
+# wants libpthread. Both are still there, and empty, later.
+LDLIBS	?= -lrt -lpthread
 MODE	= 64
 RAM	= 2M
+FLOAT	=
+OBJS	=
 
 WARN	:= -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes \
 	   -Wmissing-prototypes -Wpointer-arith -Wwrite-strings
@@ -20,16 +25,21 @@ PIE	:= $(if $(STATIC),-static-pie,-pie)
 # The sanitizers' runtime wants a dynamic program.
 SAN	:= -fsanitize=address,undefined -fno-sanitize-recover=all
 
-# Against bugs of our own. What checks buffers needs the optimizer.
-HARDEN	= -fstack-protector-strong $(if $(filter-out -O0,$(filter -O%,$(CFLAGS))),\
+# Against bugs of our own. What checks buffers needs the optimizer; the user's
+# flags may ask for another level of it.
+FORTIFY	= $(if $(findstring _FORTIFY_SOURCE,$(CPPFLAGS) $(CFLAGS)),,\
 	  -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
+HARDEN	= -fstack-protector-strong \
+	  $(if $(filter-out -O0,$(filter -O%,$(CFLAGS))),$(FORTIFY))
 
 HOST_CFLAGS	= -std=gnu11 $(WARN) -fPIE $(HARDEN) $(CPPFLAGS) $(CFLAGS)
 HOST_LDFLAGS	= $(PIE) -Wl,-z,relro,-z,now,-z,noexecstack $(LDFLAGS)
 
 # Guests run on bare metal, so whatever a distribution's compiler adds by
-# default is turned off. SSE is only there in long mode, and only for code that
-# asks for it. CFLAGS and LDFLAGS are not for guests: GUEST_CFLAGS is.
+# default is turned off. They use the general registers only: compilers would
+# copy structs by SSE, and not every KVM can emulate it. FLOAT=1 allows floating
+# point: SSE in long mode, elsewhere the x87, since SSE is not switched on there.
+# CFLAGS and LDFLAGS are not for guests: GUEST_CFLAGS is.
 GUEST_CFLAGS	?= -O2
 BITS		= $(if $(filter 64,$(MODE)),64,32)
 BARE		= -m$(MODE) -DMODE=$(MODE) -std=gnu11 -ffreestanding -fno-pic -fno-pie \
@@ -37,11 +47,14 @@ BARE		= -m$(MODE) -DMODE=$(MODE) -std=gnu11 -ffreestanding -fno-pic -fno-pie \
 		  -fno-asynchronous-unwind-tables -fno-unwind-tables \
 		  -fno-tree-vectorize -fno-tree-slp-vectorize -mno-red-zone \
 		  -fno-delete-null-pointer-checks -fno-strict-aliasing \
-		  $(if $(filter 64,$(MODE)),,-mno-mmx -mno-sse) \
-		  -Wall -Wextra -Wno-array-bounds -I. $(GUEST_CFLAGS)
+		  $(if $(FLOAT),$(NO_SSE),-mgeneral-regs-only) \
+		  -Wall -Wextra -Wno-array-bounds -I. -g $(GUEST_CFLAGS)
+NO_SSE		= $(if $(filter 64,$(MODE)),,-mno-mmx -mno-sse)
 # What an image must fit below: 64 KiB in real mode; elsewhere the end of RAM
 # less a page for the stack.
 RAM_END		= $(if $(filter 16,$(MODE)),0x10000,$(RAM)-0x1000)
+# The mode's option of simple-kvm.
+OPTION		= $(patsubst 16,-r,$(patsubst 32,-s,$(patsubst 64,-l,$(MODE))))
 
 GUESTS	:= guest16 guest32 guest64
 # The tests' guests end in their mode as the built-in ones do. One in C is
@@ -76,7 +89,12 @@ guest32.% tests/guests/%32.bin tests/guests/%32.elf: override MODE = 32
 guest64.% tests/guests/%64.bin tests/guests/%64.elf: override MODE = 64
 tests/bench/%64.bin: override MODE = 64
 tests/bench/%64.bin: override RAM = 2M
-$(foreach g,$(GUESTS) $(TEST_GUESTS),$(g).bin $(g).elf): override RAM = 2M
+# What is said of a guest of one's own is not said of these.
+OURS	:= $(foreach g,$(GUESTS) $(TEST_GUESTS),$(g).bin $(g).elf)
+$(OURS): override RAM = 2M
+$(OURS): override FLOAT =
+$(OURS): override OBJS =
+tests/guests/sse64.bin tests/guests/sse64.elf: override FLOAT = 1
 
 %.o: %.c %.flags
 	$(CC) $(BARE) -MMD -c -o $@ $<
@@ -88,15 +106,24 @@ endef
 $(foreach m,16 32 64,$(eval $(call test_guest_rule,$(m))))
 
 %.o: %.s %.flags
-	$(AS) --$(BITS) -o $@ $<
+	$(AS) --$(BITS) -g -o $@ $<
+
+# Guests that are asked for by name have the objects of OBJS in them, too.
+ASKED	:= $(basename $(filter %.bin %.elf %.debug,$(MAKECMDGOALS)))
+$(ASKED:=.elf): $(OBJS)
 
 %.elf: %.o guest.ld
 	$(LD) -m $(if $(filter 64,$(MODE)),elf_x86_64,elf_i386) -n -static \
 		--build-id=none -z noexecstack --defsym=ram_end=$(RAM_END) \
-		-T guest.ld -o $@ $<
+		-T guest.ld -o $@ $< $(OBJS)
 
 %.bin: %.elf
 	$(OBJCOPY) -O binary $< $@
+
+# Not a file: gdb on a guest. It has the terminal, and make waits for it.
+%.debug: %.elf simple-kvm FORCE
+	$(GDB) $< -ex \
+		'target remote | ./simple-kvm --gdb -m $(RAM) $(OPTION) $<'
 
 # The image as an object file: read-only data between NAME and NAME_end, and a
 # note that it needs no executable stack, which binutils 2.40 asks for.
@@ -110,11 +137,12 @@ $(foreach m,16 32 64,$(eval $(call test_guest_rule,$(m))))
 		--set-section-flags .note.GNU-stack=contents,readonly $< $@
 
 OBJCOPY	?= objcopy
+GDB	?= gdb
 
 # What is built with other flags than last time, or for another mode, is built
 # again: the flags are in a file that is only written when they change.
 simple-kvm.flags: FLAGS = $(CC) $(HOST_CFLAGS) $(HOST_LDFLAGS)
-%.flags: FLAGS = $(CC) $(AS) $(LD) $(BARE) $(RAM_END)
+%.flags: FLAGS = $(CC) $(AS) $(LD) $(BARE) $(RAM_END) $(OBJS)
 %.flags: FORCE
 	@printf '%s\n' '$(FLAGS)' | cmp -s - $@ || \
 		printf '%s\n' '$(FLAGS)' >$@
@@ -180,11 +208,12 @@ help:
 	@echo 'make bench       measure it next to the least there can be, within'
 	@echo '                 a minute (ROUNDS=10: ten times as often)'
 	@echo 'make NAME.bin    build a flat guest image from NAME.c or NAME.s'
-	@echo '                 (MODE=16, 32 or 64; RAM=2M: what it must fit into)'
+	@echo '                 (MODE=16, 32 or 64; RAM=2M: what it must fit into;'
+	@echo '                 FLOAT=1: with floating point, by SSE in long mode;'
+	@echo '                 OBJS="a.o b.o": of these, from a.c and b.s, too)'
+	@echo 'make NAME.debug  build NAME.elf, likewise, and run it under gdb'
 	@echo 'make install     to PREFIX, /usr/local unless told; DESTDIR is known'
 	@echo 'make uninstall   remove what install put there'
 	@echo 'make clean       remove what was built'
 
--include $(wildcard *.d tests/guests/*.d \
-	$(patsubst %.bin,%.d,$(filter %.bin,$(MAKECMDGOALS))) \
-	$(patsubst %.elf,%.d,$(filter %.elf,$(MAKECMDGOALS))))
+-include $(wildcard *.d tests/guests/*.d $(ASKED:=.d) $(OBJS:.o=.d))

@@ -12,8 +12,7 @@ static void check(const char *name, uint32_t got, uint32_t want)
 static void outs(const void *data, unsigned count, unsigned size)
 {
 	if (size == 1)
-		__asm__ volatile("rep outsb" : "+S"(data), "+c"(count)
-				 : "d"(PORT_CONSOLE) : "memory");
+		outsb(PORT_CONSOLE, data, count);
 	else if (size == 2)
 		__asm__ volatile("rep outsw" : "+S"(data), "+c"(count)
 				 : "d"(PORT_CONSOLE) : "memory");
@@ -25,8 +24,6 @@ static void outs(const void *data, unsigned count, unsigned size)
 int main(void)
 {
 	uint8_t bytes[6] = { 0 };
-	void *to = bytes;
-	unsigned count = 5;
 
 	outb(PORT_CONSOLE, 'a');
 	outw(PORT_CONSOLE, 'b' | 'c' << 8);
@@ -41,8 +38,7 @@ int main(void)
 	check("inw", inw(PORT_CONSOLE), 0xE9E9);
 	check("inl", inl(PORT_CONSOLE), 0xE9E9E9E9);
 	check("status", inb(0x3FD), 0x60);
-	__asm__ volatile("rep insb" : "+D"(to), "+c"(count)
-			 : "d"(PORT_CONSOLE) : "memory");
+	insb(PORT_CONSOLE, bytes, 5);
 	check("insb", bytes[0] & bytes[1] & bytes[2] & bytes[3] & bytes[4],
 	      0xE9);
 	check("no more", bytes[5], 0);

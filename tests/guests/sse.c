@@ -1,5 +1,6 @@
 /*
  * sse - computes in floating point, which compilers do with SSE in long mode.
+ * The Makefile builds it with FLOAT=1.
  */
 #include "guest.h"
 

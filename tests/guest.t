@@ -1,0 +1,193 @@
+#!/bin/sh
+# What a guest's author has from guest.h, guest.ld and the Makefile: what
+# compilers call, links by hand and of several files, no SSE unless it is asked
+# for, and debugging information that leaves the image as it is.
+# backends: no (needs a compiler)
+#
+# shellcheck disable=SC2086 # $make and $o may be several words
+. "${0%/*}/lib.sh"
+
+# This make is not to know of the one that runs the tests.
+unset MAKEFLAGS MFLAGS MAKELEVEL MODE RAM FLOAT OBJS
+make=${MAKE:-make}
+src=$T/src
+copy_tree "$src"
+cd "$src" || exit 1
+[ -w /dev/kvm ] && kvm=y || kvm=
+
+# mode_options MODE: how simple-kvm and objdump call it ($o and $arch).
+mode_options() {
+	case $1 in
+	16) o=-r arch=i8086 ;;
+	32) o=-s arch=i386 ;;
+	64) o=-l arch=i386:x86-64 ;;
+	esac
+}
+
+# prints WHAT WANT ARGUMENT...: a run with these arguments prints it.
+prints() {
+	what=$1
+	want=$2
+	shift 2
+	[ "$kvm" ] || { skip "$what" 'no KVM'; return; }
+	run "$@"
+	is "$what" "$status $out" "0 $want$NL"
+}
+
+# builds WHAT ARGUMENT...: so does make, without a warning.
+builds() {
+	what=$1
+	shift
+	$make -s "$@" >"$T/log" 2>&1
+	is "$what: builds" "$? $(cat "$T/log")" '0 '
+}
+
+# ------------------------------------- what compilers call, and what they use
+
+right="zeroes right${NL}copy right${NL}memmove up right${NL}memmove down right\
+${NL}memmove none right${NL}memset right${NL}memcmp right"
+cp tests/guests/mem.c mem.c
+for cc in gcc clang; do
+	command -v $cc >/dev/null || { skip "mem, $cc" 'not installed'; continue; }
+	for mode in 16 32 64; do
+		mode_options $mode
+		for opt in -O0 -Os -O2 -O3; do
+			what="mem, $cc $opt, MODE=$mode"
+			rm -f mem.bin
+			builds "$what" mem.bin CC=$cc MODE=$mode \
+				GUEST_CFLAGS="$opt -Werror"
+			prints "$what: runs" "$right" $o mem.bin
+			unlike "$what: no SSE" "$(objdump -d -m $arch mem.elf)" \
+				'[xy]mm[0-9]'
+		done
+	done
+done
+
+cat >half.c <<'G'
+#include "guest.h"
+volatile double one = 1;
+int main(void) { one = one * 0.5; return 0; }
+G
+for mode in 16 32 64; do
+	mode_options $mode
+	$make -s half.bin MODE=$mode >"$T/log" 2>&1
+	is "floating point without FLOAT=1, MODE=$mode: refused" "$?" 2
+	builds "FLOAT=1, MODE=$mode" half.bin MODE=$mode FLOAT=1
+	objdump -d -m $arch half.elf >"$T/half$mode"
+done
+like 'FLOAT=1: SSE in long mode' "$(cat "$T/half64")" 'mulsd.*xmm'
+for mode in 16 32; do
+	like "FLOAT=1, MODE=$mode: the x87" "$(cat "$T/half$mode")" 'fmul'
+	unlike "FLOAT=1, MODE=$mode: no SSE" "$(cat "$T/half$mode")" 'xmm'
+done
+
+# ------------------------------------------------------------- several files
+
+# Both include guest.h, and so hold an entry each.
+cat >one.c <<'G'
+#include "guest.h"
+extern const char text[];
+int two(void);
+int main(void)
+{
+	outsb(PORT_CONSOLE, "one ", 4);
+	return two();
+}
+G
+cat >two.c <<'G'
+#include "guest.h"
+extern const char text[];
+int two(void) { print("two "); print(text); return 0; }
+G
+printf '\t.globl text\n\t.section .rodata\ntext:\t.asciz "three\\n"\n' >three.s
+
+for mode in 16 32 64; do
+	mode_options $mode
+	rm -f one.elf
+	builds "OBJS, MODE=$mode" one.bin MODE=$mode OBJS='two.o three.o'
+	prints "OBJS, MODE=$mode: flat" 'one two three' $o one.bin
+	prints "OBJS, MODE=$mode: ELF" 'one two three' $o one.elf
+done
+sed 's/three/four/' three.s >"$T/x" && cp "$T/x" three.s
+builds 'OBJS, one of them changed' one.bin OBJS='two.o three.o'
+prints 'OBJS, one of them changed: runs' 'one two four' -l one.bin
+printf '\t.globl text\n\t.section .rodata\ntext:\t.asciz "five\\n"\n' >five.s
+builds 'OBJS, another' one.bin OBJS='two.o five.o'
+prints 'OBJS, another: runs' 'one two five' -l one.bin
+# The program's own guests are none of its business, in whatever order.
+$make -s clean
+builds 'OBJS, and the program with it' simple-kvm one.bin MODE=32 \
+	OBJS='two.o five.o'
+prints 'OBJS, and the program with it: runs' 'one two five' -s one.bin
+unlike 'the built-in guests are without it' "$(nm guest32.elf)" ' two$'
+
+# By hand, as little as it takes.
+for mode in 16 32 64; do
+	mode_options $mode
+	case $mode in
+	64) emulation=elf_x86_64 bits=64 ;;
+	*) emulation=elf_i386 bits=32 ;;
+	esac
+	rm -f hand.elf
+	for f in one two; do
+		${CC:-cc} -m$mode -O2 -ffreestanding -fno-pic \
+			-fno-stack-protector -mgeneral-regs-only -c $f.c
+	done
+	as --$bits -o five.o five.s
+	ld -m $emulation -z noexecstack -T guest.ld -o hand.elf \
+		one.o two.o five.o >"$T/log" 2>&1
+	is "linked by hand, MODE=$mode" "$? $(cat "$T/log")" '0 '
+	prints "linked by hand, MODE=$mode: ELF" 'one two five' $o hand.elf
+	objcopy -O binary hand.elf hand.bin
+	prints "linked by hand, MODE=$mode: flat" 'one two five' $o hand.bin
+done
+# It fits into 2 MiB, less a page, from 0x8000 on; or is found not to.
+for size in 0x1f7000 0x1f7001; do
+	printf '\t.bss\n\t.skip %s\n' $size >large.s
+	as --64 -o large.o large.s
+	ld -z noexecstack -T guest.ld -o large.elf large.o >"$T/log$size" 2>&1
+	echo "$?" >>"$T/log$size"
+done
+is 'by hand, as large as can be' "$(cat "$T/log0x1f7000")" 0
+like 'by hand, too large: refused' "$(cat "$T/log0x1f7001")" \
+	'does not fit into its RAM'
+
+# ------------------------------------------------------------------ debugging
+
+$make -s clean
+$make -s guest16.bin guest32.bin guest64.bin
+for g in guest16.s guest32.c guest64.c; do
+	name=${g%.?}
+	like "$name.elf knows its source" \
+		"$(readelf --debug-dump=decodedline $name.elf)" \
+		"^$g  *[0-9][0-9]*  *0x8"
+	mv $name.bin "$T"
+done
+$make -s guest32.bin guest64.bin GUEST_CFLAGS='-O2 -g0'
+rm guest16.o guest16.elf
+sed 's/ -g -o/ -o/' Makefile >"$T/Makefile"
+$make -s -f "$T/Makefile" guest16.bin
+for name in guest16 guest32 guest64; do
+	unlike "$name.elf without -g does not" "$(readelf -SW $name.elf)" \
+		debug_line
+	succeeds "$name.bin is the same with -g" cmp $name.bin "$T/$name.bin"
+done
+for mode in 16 32 64; do
+	mode_options $mode
+	$make -s simple-kvm >"$T/log" 2>&1
+	is "make NAME.debug, MODE=$mode" "$($make -s one.debug MODE=$mode \
+		OBJS='two.o five.o' GDB=echo)" \
+		"one.elf -ex target remote | ./simple-kvm --gdb -m 2M $o one.elf"
+done
+
+# ---------------------------------------------------- the program's own flags
+
+for flags in CPPFLAGS=-D_FORTIFY_SOURCE=3 'CFLAGS=-O2 -D_FORTIFY_SOURCE=2' \
+	CFLAGS=-O2; do
+	$make -s simple-kvm.o "$flags" >"$T/log" 2>&1
+	is "$flags: builds" "$?" 0
+	unlike "$flags: is not defined twice" "$(cat "$T/log")" redefined
+	like "$flags: has its effect" "$(nm simple-kvm.o)" ' U __.*_chk$'
+done
+
+done_testing
