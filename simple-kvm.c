@@ -6,38 +6,38 @@
  * through an I/O port. When the guest halts, it checks what the guest left in
  * the accumulator and in memory.
  *
- * How to read it: from top to bottom. Nothing is used before it was explained,
- * and main(), the last function, sums up the rest. The chapters:
+ * How to read it: from top to bottom. Little is used before it was explained,
+ * and main(), the last function, sums up the rest. The chapters with a star are
+ * the course: how a virtual machine is made and run. The others make it
+ * pleasant to use, and can wait for a second reading.
  *
- *	 1. What this is: the statuses, the memory map
- *	 2. x86: descriptors, page-table entries, bits and their names
- *	 3. Output: the guest's bytes, collected and written
- *	 4. The virtual machine: /dev/kvm, RAM, the vCPU
- *	 5. Modes: tables in guest memory, registers
+ *   *	 1. What this is: statuses, the memory map
+ *   *	 2. x86: descriptors, page-table entries, names of bits
+ *   *	 3. Words: the guest's to stdout, ours to stderr
+ *   *	 4. The virtual machine: /dev/kvm, RAM, the vCPU, guest memory
+ *   *	 5. Modes: tables in guest memory, registers
  *	 6. Images: built-in, flat file, ELF file
- *	 7. Ports: what the guest's I/O instructions reach
- *	 8. Reports: registers, exceptions, exits, and what options show
- *	 9. The run loop, behind a locked door
- *	10. The verdict and the command line
+ *   *	 7. Ports: what the guest's I/O instructions reach
+ *	 8. Why it died: exceptions, exits, registers
+ *	 9. Watching it run: --verbose, --trace, --step, --stats
+ *   *	10. The run loop, its timer and signals, and the locked door
+ *   *	11. The verdict and the command line
  *
  * "SDM" stands for Intel's Software Developer's Manual, volume 3 unless another
  * is named, and "KVM API" for Documentation/virt/kvm/api.rst in Linux's source.
  */
 #define _GNU_SOURCE
+#include <argp.h>
 #include <asm/processor-flags.h>
 #include <elf.h>
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
-#include <limits.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/kvm.h>
 #include <linux/seccomp.h>
-#include <poll.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -46,13 +46,10 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
-
-#define VERSION "0.1"
 
 /* The kernel's integers, by the short names it has for them. */
 typedef __u8 u8;
@@ -62,8 +59,11 @@ typedef __u64 u64;
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof(*(a)))
 
+/* A handler has the parameters of its kind, and may not need them all. */
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+
 /* ====================================================================== 1 ===
- * What this is: the statuses, the memory map
+ * What this is: statuses, the memory map
  *
  * Whatever fails ends the process at once, through err(3) or errx(3), with one
  * of these statuses and a message that begins with "simple-kvm: ". So no
@@ -78,49 +78,68 @@ enum status {
 	STATUS_SIGNAL = 128, /* plus the number of the signal that stopped us */
 };
 
-/*
- * Guest physical memory. It begins at address 0, and simple-kvm fills the part
- * below the image before the guest starts:
- *
- *	0x00000   interrupt vectors of real mode, 32 of them
- *	0x00400   result: the built-in guests store 42 here
- *	0x00500   GDT: null, code (selector 0x08), data (selector 0x10)
- *	0x00600   exception stubs, 4 bytes for each of the vectors 0 to 31
- *	0x01000   IDT, vectors 0 to 31
- *	0x02000   PML4 (long mode) or page directory (32-bit paging)
- *	0x03000   PDPT
- *	0x04000   page directories, one for each GiB, at most three
- *	0x07000   the stack of real mode, down from 0x8000
- *	0x08000   the guest's image, entered at its first byte
- *	  ...
- *	  top     the stack of the other modes, down from the end of RAM
- */
+/* The signal of --timeout; SIGINT and SIGTERM end a run as well. */
+#define TIME_OVER (SIGRTMIN + 1)
+
+/* The exit status of a run that a signal has ended. */
+static int stop_status(int number)
+{
+	return number == TIME_OVER ? STATUS_TIMEOUT : STATUS_SIGNAL + number;
+}
+
+/* Guest physical memory begins at address 0. What we put where, and why: */
 enum layout {
-	RESULT = 0x400,
-	GDT = 0x500,
-	STUBS = 0x600,
-	IDT = 0x1000,
-	PML4 = 0x2000,
-	PDPT = 0x3000,
-	PD = 0x4000,
-	REAL_STACK = 0x8000,
-	IMAGE = 0x8000,
-	REAL_END = 0x10000,  /* 64 KiB: what a 16-bit offset reaches */
-	RAM_SIZE = 0x200000, /* 2 MiB: one large page of long mode */
+	IVT = 0,             /* the CPU's own place for it in real mode */
+	RESULT = 0x400,      /* the built-in guests store 42 here */
+	GDT = 0x500,         /* null, code (0x08), data (0x10) */
+	FREE = 0x600,        /* boot sectors copy themselves here */
+	STUBS = 0xc00,       /* 4 bytes for each of 256 vectors */
+	IDT = 0x1000,        /* 256 gates: in long mode just one page */
+	PML4 = 0x2000,       /* in 32-bit paging the page directory */
+	PDPT = 0x3000,       /* long mode's tables take a page each */
+	PD = 0x4000,         /* one for each GiB of RAM, at most three */
+	REAL_STACK = 0x7000, /* down from the image; elsewhere free */
+	IMAGE = 0x8000,      /* flat images: above all that is ours */
+	REAL_END = 0x10000,  /* what a 16-bit offset reaches */
 	STACK_ROOM = 0x1000, /* what an image leaves below the end of RAM */
+	RAM_SIZE = 0x200000, /* unless told: one large page of long mode */
+	MOST_RAM =
+		0xc0000000, /* 3 GiB: PCs have devices above, and KVM pages */
+};
+
+/*
+ * The same as a table for the reports, whatever the mode makes of it: each
+ * region reaches to where the next one starts. load_image() knows where those
+ * do that have a number. A region that starts above the next is hidden by it.
+ */
+enum { ROW_IMAGE = 9, ROW_ABOVE, ROW_END, ROWS };
+static const struct region {
+	u64 start;
+	const char *name;
+} memory_map[ROWS] = {
+	{ IVT, "the interrupt vectors of real mode" },
+	{ RESULT, "the result" },
+	{ GDT, "the GDT" },
+	{ FREE, "free memory below the tables" },
+	{ STUBS, "the exception stubs" },
+	{ IDT, "the IDT" },
+	{ PML4, "the page tables" },
+	{ REAL_STACK, "the stack of real mode" },
+	{ IMAGE, "RAM below the image" },
+	[ROW_IMAGE] = { 0, "the image" },
+	[ROW_ABOVE] = { 0, "RAM above the image, and the stack" },
+	[ROW_END] = { 0, "beyond the end of RAM" },
 };
 
 /* ====================================================================== 2 ===
- * x86: descriptors, page-table entries, bits and their names
+ * x86: descriptors, page-table entries, names of bits
  *
  * The names of bits come from <asm/processor-flags.h>. Here are the few that it
- * lacks, and how a segment descriptor is encoded.
+ * lacks, and how a segment is described to the CPU.
  */
 
-/*
- * Page-table entries: SDM "32-Bit Paging" and "4-Level Paging", the tables of
- * the formats of entries that map large pages.
- */
+/* Page-table entries: SDM "32-Bit Paging" and "4-Level Paging". */
+#define PAGE_SIZE     4096
 #define PDE64_PRESENT (1u << 0)
 #define PDE64_RW      (1u << 1) /* writable */
 #define PDE64_USER    (1u << 2) /* accessible in ring 3, too */
@@ -130,122 +149,57 @@ enum layout {
 #define EFER_LME (1u << 8)  /* long mode enable: what software asks for */
 #define EFER_LMA (1u << 10) /* long mode active: LME, and paging is on */
 
-/* The types of segments, both accessed already: SDM 3.4.5.1, table 3-1. */
-enum segment_type {
-	SEGMENT_DATA = 3,  /* read, write */
-	SEGMENT_CODE = 11, /* execute, read */
-};
+/*
+ * Segment descriptors, as they stand in the GDT (SDM 3.4.5, figure 3-8): base
+ * 0, limit 0xfffff, which G (bit 55) makes count pages, so from 0 to 4 GiB;
+ * present (bit 47), ring 0 (bits 46..45), not the system's (bit 44). Bits
+ * 43..40 are the type: 11 is code, 3 is data that can be written. Bit 54 (D)
+ * makes it 32-bit, bit 53 (L) 64-bit code. L and D exclude each other.
+ */
+#define CODE16 0x00009b000000ffffull /* real mode's: 64 KiB, D clear */
+#define CODE32 0x00cf9b000000ffffull
+#define CODE64 0x00af9b000000ffffull
+#define DATA   0x00cf93000000ffffull
 
 /*
- * A segment from 0 to 4 GiB for 32-bit code or data in ring 0, in KVM's form:
- * the selector and the hidden part of a segment register (SDM 3.4.3).
+ * The segment register that results when a selector is loaded: the descriptor,
+ * taken apart into the register's hidden part (SDM 3.4.3).
  */
-static struct kvm_segment flat_segment(u16 selector, u8 type)
+static struct kvm_segment segment(u16 selector, u64 desc)
 {
+	u32 limit = (u32)((desc & 0xffff) | (desc >> 32 & 0xf0000));
+
 	return (struct kvm_segment){
-		.base = 0,
-		.limit = 0xffffffff, /* in bytes, whatever G says */
 		.selector = selector,
-		.type = type,
-		.present = 1,
-		.dpl = 0,
-		.db = 1, /* 32-bit operands and addresses */
-		.s = 1,  /* code or data, not a system segment */
-		.g = 1,  /* the descriptor's limit counts pages of 4 KiB */
+		.base = (desc >> 16 & 0xffffff) | (desc >> 56 << 24),
+		.limit = desc >> 55 & 1 ? limit << 12 | 0xfff : limit,
+		.type = desc >> 40 & 0xf,
+		.s = desc >> 44 & 1,
+		.dpl = desc >> 45 & 3,
+		.present = desc >> 47 & 1,
+		.l = desc >> 53 & 1,
+		.db = desc >> 54 & 1,
+		.g = desc >> 55 & 1,
 	};
 }
 
 /*
- * The same segment as the eight bytes that the CPU reads from the GDT when code
- * loads the selector (SDM 3.4.5, figure 3-8).
+ * A gate of the IDT, but for its offset, of which bits 15..0 go here (SDM "IDT
+ * Descriptors"): present (bit 47), an interrupt gate (0xe), selector 0x08.
  */
-static u64 descriptor(const struct kvm_segment *seg)
-{
-	u64 limit = seg->g ? seg->limit >> 12 : seg->limit;
+#define GATE 0x00008e0000080000ull
 
-	return (limit & 0xffff) | (seg->base & 0xffffff) << 16 |
-	       (u64)seg->type << 40 | (u64)seg->s << 44 | (u64)seg->dpl << 45 |
-	       (u64)seg->present << 47 | (limit >> 16 & 0xf) << 48 |
-	       (u64)seg->l << 53 | (u64)seg->db << 54 | (u64)seg->g << 55 |
-	       (seg->base >> 24 & 0xff) << 56;
-}
-
-/*
- * An entry of the IDT: an interrupt gate (SDM "IDT Descriptors") to code at
- * offset in the segment of selector 0x08. Long mode has 32 bits more of offset,
- * in a second u64; ours are zero.
- */
-static u64 interrupt_gate(u64 offset)
-{
-	const u64 present = 0x80, gate = 0x0e;
-
-	return (offset & 0xffff) | 0x08 << 16 | (present | gate) << 40 |
-	       (offset >> 16 & 0xffff) << 48;
-}
-
-/* The names of registers' bits, by their numbers. */
-/* clang-format off */
-static const char *const rflags_bits[64] = {
-	"CF", [2] = "PF", [4] = "AF", [6] = "ZF", "SF", "TF", "IF", "DF", "OF",
-	[14] = "NT", [16] = "RF", "VM", "AC", "VIF", "VIP", "ID",
-};
-static const char *const cr0_bits[64] = {
-	"PE", "MP", "EM", "TS", "ET", "NE", [16] = "WP", [18] = "AM",
-	[29] = "NW", "CD", "PG",
-};
-static const char *const cr4_bits[64] = {
-	"VME", "PVI", "TSD", "DE", "PSE", "PAE", "MCE", "PGE", "PCE", "OSFXSR",
-	"OSXMMEXCPT", "UMIP", "LA57", "VMXE", "SMXE", [16] = "FSGSBASE",
-	"PCIDE", "OSXSAVE", [20] = "SMEP", "SMAP", "PKE",
-};
-static const char *const efer_bits[64] = {
-	"SCE", [8] = "LME", [10] = "LMA", "NXE",
-};
-/* clang-format on */
-
-/* A line of text that is put together piece by piece, then printed whole. */
-struct line {
-	size_t len;
-	char text[240];
-};
-
-/* Append to a line, as printf() would print; what is too much is left out. */
-static void __attribute__((format(printf, 2, 3)))
-add(struct line *line, const char *format, ...)
-{
-	size_t room = sizeof(line->text) - line->len;
-	va_list args;
-	int n;
-
-	va_start(args, format);
-	n = vsnprintf(line->text + line->len, room, format, args);
-	va_end(args);
-	if (n > 0)
-		line->len += (size_t)n < room ? (size_t)n : room - 1;
-}
-
-/* Append the names of the bits that are set in value, each behind prefix. */
-static void add_bits(struct line *line, const char *prefix,
-		     const char *const bits[64], u64 value)
-{
-	for (int i = 0; i < 64; i++)
-		if (value >> i & 1 && bits[i])
-			add(line, "%s%s", prefix, bits[i]);
-}
-
-/* Append bytes as two hexadecimal digits each. */
-static void add_bytes(struct line *line, const u8 *bytes, size_t len)
-{
-	for (size_t i = 0; i < len; i++)
-		add(line, " %02x", bytes[i]);
-}
-
-/* Print a line on stderr, and make it an empty one again. */
-static void say(struct line *line)
-{
-	warnx("%s", line->text);
-	*line = (struct line){ 0 };
-}
+/* The names of registers' bits, from bit 0 up; a dot where there is none. */
+static const char rflags_bits[] =
+	"CF . PF . AF . ZF SF TF IF DF OF . . NT . RF VM AC VIF VIP ID";
+static const char cr0_bits[] =
+	"PE MP EM TS ET NE . . . . . . . . . . WP . AM . . . . . . . . . . "
+	"NW CD PG";
+static const char cr4_bits[] =
+	"VME PVI TSD DE PSE PAE MCE PGE PCE OSFXSR OSXMMEXCPT UMIP LA57 VMXE "
+	"SMXE . FSGSBASE PCIDE OSXSAVE . SMEP SMAP PKE";
+static const char efer_bits[] = "SCE . . . . . . . LME . LMA NXE";
+static const char entry_bits[] = "PRESENT RW USER PWT PCD A D PS G";
 
 /* The first bytes of something, at most 8, as the number that they are. */
 static u64 number(const void *bytes, size_t size)
@@ -257,104 +211,66 @@ static u64 number(const void *bytes, size_t size)
 }
 
 /* ====================================================================== 3 ===
- * Output: the guest's bytes, collected and written
+ * Words: the guest's to stdout, ours to stderr
  *
  * A guest hands over its output a byte at a time. To write each byte at once
- * would cost a system call each time, on top of the VM exit. So they wait in a
- * buffer: until a newline when a person watches, until the buffer is full
- * otherwise, and in any case until simple-kvm has something to say itself.
+ * would cost a system call each time, on top of the VM exit, so it waits in
+ * stdio's buffer: until a newline on a terminal, until the buffer is full
+ * elsewhere, and in any case until we have something to say ourselves, or
+ * until the next tick of chapter 10.
+ *
+ * stdio drops what it could not write, and is content afterwards. So ferror()
+ * tells what fflush() may not, and lost output never ends in status 0.
  */
-struct console {
-	bool tty;            /* stdout is a terminal */
-	size_t used;         /* how many of the bytes wait to be written */
-	size_t lost;         /* how many of them nobody has read in the end */
-	u64 written, writes; /* bytes so far, and the write() calls for them */
-	u8 bytes[1 << 16];
-};
 
-/*
- * The signal that ends the run, SIGALRM for --timeout; 0 until there is one.
- * Set by the handler in chapter 9. It is here because a reader that has stopped
- * reading must not keep the run from ending.
- */
-static volatile sig_atomic_t stop_signal;
-
-/*
- * Get ready to collect output; the buffer itself stays untouched, to cost no
- * memory until it is used. A closed stdout ends with STATUS_HOST: the next file
- * opened would get its number, and then the guest's output.
- */
-static void console_init(struct console *console)
+/* Write all output that waits. If any is lost, ends with STATUS_HOST. */
+static void flush_output(void)
 {
-	console->tty = isatty(STDOUT_FILENO);
-	if (!console->tty && errno != ENOTTY && errno != EINVAL)
-		err(STATUS_HOST, "standard output: isatty");
-	/* A reader that went away shall be an error of write() like others. */
-	if (signal(SIGPIPE, SIG_IGN) == SIG_ERR)
-		err(STATUS_HOST, "signal");
-}
-
-/* Wait up to a second for stdout to take bytes. Returns whether it does. */
-static bool console_ready(void)
-{
-	struct pollfd out = { .fd = STDOUT_FILENO, .events = POLLOUT };
-
-	/* Fifty times 20 ms, as each may be cut short by the timer's tick. */
-	for (int tries = 0; tries < 50; tries++)
-		if (poll(&out, 1, 20) > 0)
-			return true;
-	return false;
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return;
+	warn("write to standard output");
+	_exit(STATUS_HOST); /* and not exit(), which would come here again */
 }
 
 /*
- * Write all that waits. What cannot be written ends with STATUS_HOST. Once the
- * run is to stop, a reader that takes nothing for a second loses the rest.
+ * Give stdout and stderr their buffers: static ones, since glibc would get
+ * itself some when it is too late for system calls. However the process ends,
+ * stdout is flushed, and its errors are seen.
  */
-static void console_flush(struct console *console)
+static void open_output(void)
 {
-	const u8 *next = console->bytes;
+	static char out[1 << 16], error[BUFSIZ];
 
-	while (console->used > 0) {
-		size_t len = console->used;
-		ssize_t n;
-
-		if (stop_signal && !console_ready())
-			break;
-		/* So much a pipe takes without blocking when it is ready. */
-		if (stop_signal && len > PIPE_BUF)
-			len = PIPE_BUF;
-		n = write(STDOUT_FILENO, next, len);
-		if (n >= 0) {
-			next += n;
-			console->used -= (size_t)n;
-			console->written += (size_t)n;
-			console->writes++;
-		} else if (errno == EAGAIN) {
-			console_ready();
-		} else if (errno != EINTR) {
-			err(STATUS_HOST, "write to standard output");
-		}
-	}
-	if (console->used > 0)
-		warnx("nobody reads the output: %zu bytes of it are lost",
-		      console->used);
-	console->lost += console->used;
-	console->used = 0;
+	setvbuf(stdout, out, isatty(1) ? _IOLBF : _IOFBF, sizeof(out));
+	setvbuf(stderr, error, _IOLBF, sizeof(error));
+	/* A file that may not grow is an error of write(), not our death. */
+	signal(SIGXFSZ, SIG_IGN);
+	atexit(flush_output);
 }
 
-/* Take len bytes of output from the guest. */
-static void console_put(struct console *console, const u8 *data, size_t len)
+/*
+ * say() begins a line on stderr, after all output so far, as printf() would
+ * print; more() goes on with it. Its "\n" is what writes it, in one piece.
+ */
+#define more(...) fprintf(stderr, __VA_ARGS__)
+#define say(...) \
+	(flush_output(), more("%s: ", program_invocation_short_name), \
+	 more(__VA_ARGS__))
+
+/* Go on with the names of the bits that are set, each after prefix. */
+static void more_bits(const char *prefix, const char *names, u64 value)
 {
-	for (size_t i = 0; i < len; i++) {
-		console->bytes[console->used++] = data[i];
-		if (console->used == sizeof(console->bytes) ||
-		    (console->tty && data[i] == '\n'))
-			console_flush(console);
+	for (; *names; value >>= 1) {
+		int len = (int)strcspn(names, " ");
+
+		if (value & 1 && *names != '.')
+			more("%s%.*s", prefix, len, names);
+		names += len + (names[len] == ' ');
 	}
 }
 
 /* ====================================================================== 4 ===
- * The virtual machine: /dev/kvm, RAM, the vCPU
+ * The virtual machine: /dev/kvm, RAM, the vCPU, guest memory
  *
  * KVM is driven by ioctls on three kinds of file: /dev/kvm stands for KVM
  * itself, KVM_CREATE_VM gives a file that stands for a virtual machine, and
@@ -362,175 +278,98 @@ static void console_put(struct console *console, const u8 *data, size_t len)
  * memory of this process: what the guest finds at guest physical address A is
  * what we find at vm->mem + A.
  */
-struct vcpu {
-	int fd;
-	struct kvm_run *kvm_run; /* shared with KVM: why KVM_RUN returned */
-	struct kvm_coalesced_mmio_ring *ring; /* with --coalesce; else NULL */
-};
-
-/* What the command line asks for. */
-struct options {
-	const struct mode *mode; /* NULL: none was chosen */
-	const char *image;       /* a file; NULL: the mode's built-in guest */
-	u64 mem_size;            /* in bytes */
-	double timeout;          /* in seconds; 0: none */
-	/* Switches, which are int because getopt_long() sets them. */
-	int coalesce, verbose, trace, step, stats;
-};
-
-/* The registers of the CPU, as KVM hands them out. */
-struct cpu {
-	struct kvm_regs regs;
-	struct kvm_sregs sregs;
-};
-
-/* What --stats prints, and what --step compares the next step with. */
-struct history {
-	u64 runs, exited;    /* KVM_RUN calls, and those that no signal cut */
-	u64 exits[64];       /* the latter by exit reason... */
-	u64 out, in;         /* ...and, if for I/O, by direction */
-	u64 start, run_time; /* nanoseconds */
-	int ksm_fd;     /* what KSM did for us; -1 when it is not asked for */
-	struct cpu cpu; /* at the end; or before the step being made... */
-	u8 code[8];     /* ...and the bytes that it executes */
-};
-
 struct vm {
-	int sys_fd;      /* /dev/kvm */
-	int fd;          /* the virtual machine */
-	u8 *mem;         /* guest physical address 0 */
-	u64 mem_size;    /* in bytes, a multiple of 4096 */
-	u64 image_start; /* what the guest's image occupies... */
-	u64 image_end;   /* ...and the address behind it */
-	struct vcpu vcpu;
-	struct console console;
-	struct options opts;
-	struct history history;
-	bool stopped; /* the guest asked to end the run... */
-	int status;   /* ...with this exit status */
+	/* What the command line asks for. */
+	const struct mode *mode; /* NULL: none was chosen */
+	const char *path;        /* of the image; NULL: a built-in guest */
+	u64 mem_size;            /* of RAM in bytes, a multiple of 4096 */
+	u64 timeout;             /* in nanoseconds; 0: none */
+	bool coalesce, trace, step, stats, guessed; /* ...the mode */
+
+	/* The machine. */
+	int sys_fd, fd, vcpu_fd; /* /dev/kvm, the machine, its CPU */
+	u8 *mem;                 /* guest physical address 0 */
+	struct kvm_run *kvm_run; /* shared with KVM: why the CPU stopped */
+	struct kvm_coalesced_mmio_ring *ring; /* of --coalesce, or NULL */
+	u8 *image;         /* the guest's program, as it is in its file... */
+	size_t image_size; /* ...its size in bytes... */
+	unsigned elf;      /* ...and 64 or 32 for an ELF file's class, or 0 */
+	struct region map[ROWS];
+
+	/* The run. */
+	struct kvm_regs regs; /* as get_registers() found them last */
+	struct kvm_sregs sregs;
+	u8 com1[8];             /* what the guest left in COM1's registers */
+	int status;             /* that the guest asked to end with, or -1 */
+	double start, run_time; /* for --stats, in seconds */
+	u64 exited, exits[64];  /* exits so far, in all and by reason */
 };
 
-/* Nanoseconds on a clock that nobody sets. */
-static u64 now(void)
+/* The exits that a guest may come to, without the KVM_EXIT_ that all have. */
+/* clang-format off */
+static const char exit_names[64][16] = {
+	[KVM_EXIT_UNKNOWN] = "UNKNOWN", [KVM_EXIT_IO] = "IO",
+	[KVM_EXIT_DEBUG] = "DEBUG", [KVM_EXIT_HLT] = "HLT",
+	[KVM_EXIT_MMIO] = "MMIO", [KVM_EXIT_SHUTDOWN] = "SHUTDOWN",
+	[KVM_EXIT_FAIL_ENTRY] = "FAIL_ENTRY",
+	[KVM_EXIT_INTERNAL_ERROR] = "INTERNAL_ERROR",
+};
+/* clang-format on */
+
+/* --verbose: tell each step of the set-up. */
+static bool verbose;
+
+/* Nanoseconds in a second, and in a tick: the longest that output waits. */
+enum { NS = 1000000000, TICK = NS / 50 };
+
+/* Seconds on a clock that nobody sets. */
+static double now(void)
 {
 	struct timespec t;
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (u64)t.tv_sec * 1000000000 + (u64)t.tv_nsec;
+	return (double)t.tv_sec + (double)t.tv_nsec / NS;
 }
-
-/* Tell on stderr what happens, if --verbose asks for it. */
-#define narrate(vm, ...) ((vm)->opts.verbose ? warnx(__VA_ARGS__) : (void)0)
-
-/* What a person can do about a call's error, for what people really meet. */
-static const struct remedy {
-	const char *call; /* a part of the message */
-	int error;
-	const char *remedy;
-} remedies[] = {
-	{ "/dev/kvm", ENOENT,
-	  "load the module kvm_intel or kvm_amd; should that fail, "
-	  "virtualisation is off in the firmware, or in the host of this VM" },
-	{ "/dev/kvm", ENXIO, "load the module kvm_intel or kvm_amd" },
-	{ "/dev/kvm", EACCES, "join its group: sudo usermod -aG kvm $USER" },
-	{ "/dev/kvm", EPERM, "the container must be given the device" },
-	{ "API_VERSION", ENOTTY, "/dev/kvm is not a KVM device" },
-	{ "KVM_", ENOTTY, "this KVM lacks the call: use a newer kernel" },
-	{ "CREATE_VM", EBUSY, "another hypervisor has the CPU: stop it" },
-	{ "", EMFILE, "allow more open files: ulimit -n" },
-	{ "", ENOMEM, "free some memory, or raise its limit: ulimit -v" },
-};
 
 /*
  * End with STATUS_HOST and a message that says which call failed, why (by
- * errno), and what to do about it if that is known.
+ * errno), and what to do about it if it is what people really meet.
  */
 static void __attribute__((noreturn)) host_error(const char *call)
 {
 	int error = errno;
 
 	warn("%s", call);
-	for (size_t i = 0; i < ARRAY_SIZE(remedies); i++)
-		if (remedies[i].error == error &&
-		    strstr(call, remedies[i].call))
-			errx(STATUS_HOST, "%s", remedies[i].remedy);
+	if (error == ENOENT)
+		warnx("load the module kvm_intel or kvm_amd; see the README");
+	if (error == EACCES)
+		warnx("join its group: sudo usermod -aG kvm $USER");
+	if (error == EBUSY)
+		warnx("another hypervisor has the CPU: stop it");
 	exit(STATUS_HOST);
 }
 
-/* What --verbose says of each ioctl. */
-static const struct {
-	unsigned long request;
-	const char *meaning;
-} meanings[] = {
-	{ KVM_GET_API_VERSION, "the version of the API, always 12" },
-	{ KVM_CHECK_EXTENSION, "a capability is there, or not (0)" },
-	{ KVM_CREATE_VM, "a file for a machine without memory or CPU" },
-	{ KVM_SET_TSS_ADDR, "where Intel's real mode may have its pages" },
-	{ KVM_SET_USER_MEMORY_REGION, "our memory is the guest's RAM" },
-	{ KVM_GET_VCPU_MMAP_SIZE, "the size of struct kvm_run and its data" },
-	{ KVM_REGISTER_COALESCED_MMIO, "port 0xE9 is collected" },
-	{ KVM_CREATE_VCPU, "a file for a virtual CPU, as after a reset" },
-	{ KVM_GET_SUPPORTED_CPUID, "what CPUID can tell the guest..." },
-	{ KVM_SET_CPUID2, "...and shall" },
-	{ KVM_GET_SREGS, "segments and control registers, read" },
-	{ KVM_SET_SREGS, "segments and control registers, set" },
-	{ KVM_GET_REGS, "general registers, read" },
-	{ KVM_SET_REGS, "general registers, set" },
-	{ KVM_SET_GUEST_DEBUG, "an exit after each instruction" },
-};
-
 /*
- * An ioctl that has to succeed. Returns what it returned, which for some is a
- * file descriptor or a size; an error is a host_error() with its name.
+ * A call that has to succeed. Returns what it returned, which may be a file
+ * descriptor, a size or an address; an error is a host_error() with its text.
  */
-#define KVM(vm, fd, request, arg) \
-	kvm_ioctl(vm, fd, request, #request, (unsigned long)(arg))
+#define MUST(call)            must(#call, (long)(call))
+#define KVM(fd, request, arg) must(#request, ioctl(fd, request, arg))
 
-static int kvm_ioctl(const struct vm *vm, int fd, unsigned long request,
-		     const char *name, unsigned long arg)
+static long must(const char *call, long ret)
 {
-	int ret = ioctl(fd, request, arg);
-
-	if (ret < 0)
-		host_error(name);
-	for (size_t i = 0; vm->opts.verbose && i < ARRAY_SIZE(meanings); i++)
-		if (meanings[i].request == request)
-			warnx("%s = %d: %s", name, ret, meanings[i].meaning);
+	if (ret == -1)
+		host_error(call);
+	if (verbose)
+		say(ret >> 32 ? "%s = 0x%lx\n" : "%s = %ld\n", call, ret);
 	return ret;
-}
-
-/*
- * Open /dev/kvm and see that it speaks the API that we do: the version has been
- * 12 since Linux 2.6.22, and the KVM API tells us to refuse any other. What
- * came later has capabilities to ask for; this is the latest of those that we
- * need.
- */
-static void open_kvm(struct vm *vm)
-{
-	int version;
-
-	vm->sys_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-	if (vm->sys_fd < 0)
-		host_error("open /dev/kvm");
-	narrate(vm, "open /dev/kvm = %d: KVM itself", vm->sys_fd);
-	version = KVM(vm, vm->sys_fd, KVM_GET_API_VERSION, 0);
-	if (version != KVM_API_VERSION)
-		errx(STATUS_HOST, "KVM_GET_API_VERSION: %d, where %d is needed",
-		     version, KVM_API_VERSION);
-	if (!KVM(vm, vm->sys_fd, KVM_CHECK_EXTENSION, KVM_CAP_IMMEDIATE_EXIT))
-		errx(STATUS_HOST, "KVM_CHECK_EXTENSION: this KVM lacks "
-				  "KVM_CAP_IMMEDIATE_EXIT: use Linux 4.11");
 }
 
 /* Give the machine its RAM, all zero, from guest physical address 0 on. */
 static void create_ram(struct vm *vm)
 {
-	u64 mem_size = vm->opts.mem_size;
-	struct kvm_userspace_memory_region region = {
-		.slot = 0,
-		.guest_phys_addr = 0,
-		.memory_size = mem_size,
-	};
+	struct kvm_userspace_memory_region ram = { .memory_size =
+							   vm->mem_size };
 
 	/*
 	 * PRIVATE and ANONYMOUS: pages of our own, zeroed, of no file.
@@ -538,105 +377,138 @@ static void create_ram(struct vm *vm)
 	 * costs no more than what it uses. NORESERVE: do not count all of it
 	 * as memory that is promised, and so refuse more than there is.
 	 */
-	vm->mem_size = mem_size;
-	vm->mem = mmap(NULL, mem_size, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (vm->mem == MAP_FAILED)
-		host_error("mmap guest RAM");
-	narrate(vm, "mmap %llu bytes = %p: guest RAM", mem_size, vm->mem);
-
+	MUST(vm->mem =
+		     mmap(NULL, vm->mem_size, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
 	/*
 	 * Let the kernel share pages that are the same in several guests. This
 	 * is a favour to the host, so it is no error when the kernel is built
 	 * without KSM, the part that does it.
 	 */
-	if (madvise(vm->mem, mem_size, MADV_MERGEABLE) == 0)
-		narrate(vm, "madvise MADV_MERGEABLE: KSM may share its pages");
+	madvise(vm->mem, vm->mem_size, MADV_MERGEABLE);
 
-	region.userspace_addr = (unsigned long)vm->mem;
-	KVM(vm, vm->fd, KVM_SET_USER_MEMORY_REGION, &region);
+	ram.userspace_addr = (unsigned long)vm->mem;
+	KVM(vm->fd, KVM_SET_USER_MEMORY_REGION, &ram);
 }
 
 /*
- * Let the guest see the CPUID of the host, as far as KVM can virtualise it. KVM
- * itself keeps at most 256 entries, and says E2BIG to an array that is too
- * small.
+ * Let the guest see the CPUID of the host, as far as KVM can virtualise it, but
+ * without VMX and SVM: no guest here needs to be a hypervisor, and that is the
+ * largest part of KVM that a guest could attack. KVM keeps at most 256 entries,
+ * and says E2BIG to an array that is too small.
  */
 static void copy_cpuid(struct vm *vm)
 {
-	const u32 nent = 256;
-	struct kvm_cpuid2 *cpuid =
-		calloc(1, sizeof(*cpuid) + nent * sizeof(*cpuid->entries));
+	static struct {
+		u32 nent, padding; /* as in struct kvm_cpuid2 */
+		struct kvm_cpuid_entry2 entries[256];
+	} cpuid = { .nent = 256 };
+	struct kvm_cpuid_entry2 *e = cpuid.entries;
 
-	if (!cpuid)
-		host_error("calloc");
-	cpuid->nent = nent;
-	KVM(vm, vm->sys_fd, KVM_GET_SUPPORTED_CPUID, cpuid);
-	KVM(vm, vm->vcpu.fd, KVM_SET_CPUID2, cpuid);
-	free(cpuid);
+	KVM(vm->sys_fd, KVM_GET_SUPPORTED_CPUID, &cpuid);
+	for (; e < cpuid.entries + cpuid.nent; e++)
+		if (e->function == 1)
+			e->ecx &= ~(1u << 5); /* VMX */
+		else if (e->function == 0x80000001)
+			e->ecx &= ~(1u << 2); /* SVM */
+	KVM(vm->vcpu_fd, KVM_SET_CPUID2, &cpuid);
 }
 
 /*
  * --coalesce: let KVM collect what the guest writes to port 0xE9, in a ring
- * that lies in a page behind kvm_run, instead of leaving the guest for each
+ * that lies in a page after kvm_run, instead of leaving the guest for each
  * byte (KVM API, 4.116). A KVM that cannot is no error: the output is the same.
  */
 static void coalesce_console(struct vm *vm)
 {
-	struct kvm_coalesced_mmio_zone zone = { .addr = 0xE9,
-						.size = 1,
-						.pio = 1 };
-	int page = KVM(vm, vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_COALESCED_MMIO);
+	struct kvm_coalesced_mmio_zone zone = { 0xE9, 1, { .pio = 1 } };
+	long page = KVM(vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_COALESCED_MMIO);
 
-	if (!KVM(vm, vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_COALESCED_PIO) ||
-	    !page) {
-		warnx("this KVM does not coalesce: an exit for each byte");
+	if (!page || !KVM(vm->fd, KVM_CHECK_EXTENSION, KVM_CAP_COALESCED_PIO))
 		return;
-	}
-	KVM(vm, vm->fd, KVM_REGISTER_COALESCED_MMIO, &zone);
-	vm->vcpu.ring = (void *)((u8 *)vm->vcpu.kvm_run + page * 4096);
+	KVM(vm->fd, KVM_REGISTER_COALESCED_MMIO, &zone);
+	vm->ring = (void *)((u8 *)vm->kvm_run + page * PAGE_SIZE);
 }
 
 /*
- * Create the virtual CPU, and map the struct kvm_run through which KVM tells
- * why it stopped. It is as after a reset (SDM "Processor State After Reset").
+ * Make a machine with one CPU, and RAM as the options say. The version of the
+ * API has been 12 since Linux 2.6.22, and its documentation tells us to refuse
+ * any other. (All else that we need is in Linux 4.11.) The CPU is as after
+ * a reset (SDM "Processor State After Reset"), and KVM tells through its struct
+ * kvm_run why it stopped.
  */
-static void create_vcpu(struct vm *vm)
-{
-	struct vcpu *vcpu = &vm->vcpu;
-	int size = KVM(vm, vm->sys_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
-
-	if ((size_t)size < sizeof(*vcpu->kvm_run))
-		errx(STATUS_HOST, "KVM_GET_VCPU_MMAP_SIZE: %d is too small",
-		     size);
-	vcpu->fd = KVM(vm, vm->fd, KVM_CREATE_VCPU, 0);
-	vcpu->kvm_run = mmap(NULL, (size_t)size, PROT_READ | PROT_WRITE,
-			     MAP_SHARED, vcpu->fd, 0);
-	if (vcpu->kvm_run == MAP_FAILED)
-		host_error("mmap struct kvm_run");
-	narrate(vm, "mmap %d bytes = %p: struct kvm_run", size, vcpu->kvm_run);
-	copy_cpuid(vm);
-	/* Who wants to see each exit, or each step, shall see them all. */
-	if (vm->opts.coalesce && !vm->opts.trace && !vm->opts.step)
-		coalesce_console(vm);
-}
-
-/* Make a machine with one CPU, and RAM as the options say. */
 static void create_vm(struct vm *vm)
 {
-	open_kvm(vm);
-	vm->fd = KVM(vm, vm->sys_fd, KVM_CREATE_VM, 0);
+	size_t size;
+
+	vm->sys_fd = (int)MUST(open("/dev/kvm", O_RDWR | O_CLOEXEC));
+	if (KVM(vm->sys_fd, KVM_GET_API_VERSION, 0) != KVM_API_VERSION)
+		errx(STATUS_HOST, "KVM_GET_API_VERSION: not the known one");
+	vm->fd = (int)KVM(vm->sys_fd, KVM_CREATE_VM, 0);
 	/*
 	 * Intel CPUs that cannot run real mode as a guest run it as a virtual
 	 * 8086 task, and KVM puts the three pages which that takes here: just
 	 * below the BIOS of a PC, and above all RAM that we may have.
 	 */
-	KVM(vm, vm->fd, KVM_SET_TSS_ADDR, 0xfffbd000);
+	KVM(vm->fd, KVM_SET_TSS_ADDR, 0xfffbd000);
 	create_ram(vm);
-	create_vcpu(vm);
+	vm->vcpu_fd = (int)KVM(vm->fd, KVM_CREATE_VCPU, 0);
+	size = (size_t)KVM(vm->sys_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
+	MUST(vm->kvm_run = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED,
+				vm->vcpu_fd, 0));
+	/* The built-in guests do without, for the two calls are slow. */
+	if (vm->path)
+		copy_cpuid(vm);
+	/* --trace and --step show every exit, so they switch this off. */
+	if (vm->coalesce && !vm->trace && !vm->step)
+		coalesce_console(vm);
 	/* The CPU's file keeps the machine alive, and is all that we need. */
 	close(vm->sys_fd);
 	close(vm->fd);
+}
+
+/*
+ * From guest virtual to host virtual address, the way the guest's own page
+ * tables go if it has paging. Returns where we find what is at a linear address
+ * of the guest's, valid to the end of its page; NULL if no RAM is there. This
+ * takes microseconds: call it once a page, not once a byte.
+ */
+static u8 *translate(struct vm *vm, u64 linear)
+{
+	struct kvm_translation tr = { .linear_address = linear };
+
+	KVM(vm->vcpu_fd, KVM_TRANSLATE, &tr);
+	if (!tr.valid || tr.physical_address >= vm->mem_size)
+		return NULL;
+	return vm->mem + tr.physical_address;
+}
+
+/*
+ * Copy len bytes from a linear address of the guest's, or to it. Returns how
+ * many: fewer where there is no RAM.
+ */
+#define read_guest(vm, linear, to, len) \
+	copy_guest(vm, linear, (u8 *)(to), len, false)
+#define write_guest(vm, linear, from, len) \
+	copy_guest(vm, linear, (u8 *)(from), len, true)
+
+static size_t copy_guest(struct vm *vm, u64 linear, u8 *data, size_t len,
+			 bool write)
+{
+	size_t done = 0, n;
+
+	for (; done < len; done += n, data += n) {
+		u8 *host = translate(vm, linear + done);
+
+		if (!host)
+			break;
+		n = PAGE_SIZE -
+		    (linear + done) % PAGE_SIZE; /* to the page's end */
+		if (n > len - done)
+			n = len - done;
+		memcpy(write ? host : data, write ? data : host, n);
+	}
+	return done;
 }
 
 /* ====================================================================== 5 ===
@@ -644,98 +516,24 @@ static void create_vm(struct vm *vm)
  *
  * A PC starts in real mode, and its boot code climbs to long mode step by step.
  * KVM lets us skip the climb: build the tables in guest memory, then set the
- * registers to what they would be at the end of it. Each function below starts
- * from the CPU's reset state in sregs and changes what its mode needs.
+ * registers to what they would be at the end of it. What these are is data, a
+ * row for each mode; enter_mode() makes it true.
  */
 
-/*
- * Where exceptions lead: vector v to the stub at STUBS + 4 * v, which halts. So
- * the run loop finds out which exception it was from where the guest halted,
- * and the rest from the frame that the CPU has pushed. Without a handler an
- * exception would become a double, then a triple fault, which tells nothing.
- */
-static const u8 stub[4] = {
-	0xf4,       /* hlt */
-	0xeb, 0xfd, /* jmp, back to the hlt */
-	0x90,       /* nop, never reached */
+/* The built-in guests, linked in as bytes: see %.img.o in the Makefile. */
+extern const u8 guest16[], guest16_end[];
+extern const u8 guest32[], guest32_end[];
+extern const u8 guest64[], guest64_end[];
+
+struct mode {
+	int option;                  /* on the command line */
+	unsigned bits;               /* of a register */
+	const char *name, *rax;      /* the latter is what it calls RAX */
+	const u8 *guest, *guest_end; /* the built-in guest */
+	void (*map)(struct vm *vm);  /* builds page tables; NULL: none */
+	u64 code;                    /* CS's descriptor */
+	u64 cr0, cr4, efer;
 };
-/* The CPU's own exceptions (SDM "Exception and Interrupt Vectors"). */
-enum { VECTORS = 32 };
-
-/* Write the stubs, one behind the other. */
-static void write_stubs(struct vm *vm)
-{
-	for (size_t v = 0; v < VECTORS; v++)
-		memcpy(vm->mem + STUBS + v * sizeof(stub), stub, sizeof(stub));
-}
-
-/*
- * Real mode (SDM "Real-Address Mode"): the segment registers at 0, so that an
- * offset is an address, and at address 0 a table with the address of each
- * vector's handler.
- */
-static void setup_real(struct vm *vm, struct kvm_sregs *sregs)
-{
-	u32 *ivt = (void *)vm->mem;
-
-	for (u32 v = 0; v < VECTORS; v++)
-		ivt[v] = STUBS + v * (u32)sizeof(stub); /* segment 0, offset */
-	/* After a reset CS is the BIOS's: selector f000, base ffff0000. */
-	sregs->cs.selector = 0;
-	sregs->cs.base = 0;
-}
-
-/* Build the IDT, with a gate of one u64 for each vector, or of two. */
-static void build_idt(struct vm *vm, struct kvm_sregs *sregs, unsigned words)
-{
-	u64 *idt = (void *)(vm->mem + IDT);
-
-	for (u32 v = 0; v < VECTORS; v++) {
-		idt[v * words + words - 1] = 0; /* the high half, if any */
-		idt[v * words] = interrupt_gate(STUBS + v * sizeof(stub));
-	}
-	sregs->idt.base = IDT;
-	sregs->idt.limit = (u16)(VECTORS * words * sizeof(*idt) - 1);
-}
-
-/*
- * Protected mode (SDM "Switching to Protected Mode"): a GDT with one code and
- * one data segment, each all of the 4 GiB, the segment registers as if loaded
- * from it, and an IDT.
- */
-static void setup_protected(struct vm *vm, struct kvm_sregs *sregs)
-{
-	struct kvm_segment code = flat_segment(0x08, SEGMENT_CODE);
-	struct kvm_segment data = flat_segment(0x10, SEGMENT_DATA);
-	u64 *gdt = (void *)(vm->mem + GDT);
-
-	gdt[0] = 0; /* never used: selector 0 means "no segment" */
-	gdt[1] = descriptor(&code);
-	gdt[2] = descriptor(&data);
-	sregs->gdt.base = GDT;
-	sregs->gdt.limit = 3 * sizeof(*gdt) - 1;
-	build_idt(vm, sregs, 1);
-
-	sregs->cs = code;
-	sregs->ds = sregs->es = sregs->fs = sregs->gs = sregs->ss = data;
-	/*
-	 * PE: protected mode. ET: fixed to 1. NE: x87 errors are exceptions,
-	 * and not interrupts of a controller that is not there.
-	 */
-	sregs->cr0 = X86_CR0_PE | X86_CR0_ET | X86_CR0_NE;
-}
-
-/* What both kinds of paging add to CR0, and where the top table is. */
-static void enable_paging(struct kvm_sregs *sregs)
-{
-	/*
-	 * PG: paging. WP: read-only pages are so for ring 0, too. MP and AM
-	 * change nothing until a guest sets CR0.TS, or RFLAGS.AC in ring 3;
-	 * kernels have them on.
-	 */
-	sregs->cr0 |= X86_CR0_PG | X86_CR0_WP | X86_CR0_MP | X86_CR0_AM;
-	sregs->cr3 = PML4;
-}
 
 /*
  * 32-bit paging with pages of 4 MiB (SDM "32-Bit Paging"): bits 31..22 of an
@@ -745,18 +543,15 @@ static void enable_paging(struct kvm_sregs *sregs)
  *	CR3 -> page directory [0] -> 0x000000 .. 0x3fffff
  *			      [1] -> 0x400000 .. 0x7fffff   and so on
  *
- * The last page may reach beyond the end of RAM: there is nothing behind it.
+ * The last page may reach beyond the end of RAM, where nothing is.
  */
-static void setup_paged(struct vm *vm, struct kvm_sregs *sregs)
+static void map_paged(struct vm *vm)
 {
 	u32 *pd = (void *)(vm->mem + PML4);
 
-	setup_protected(vm, sregs);
 	for (u32 i = 0; (u64)i << 22 < vm->mem_size; i++)
 		pd[i] = i << 22 | PDE64_PRESENT | PDE64_RW | PDE64_USER |
 			PDE64_PS;
-	enable_paging(sregs);
-	sregs->cr4 = X86_CR4_PSE; /* page-size extensions: heed PDE64_PS */
 }
 
 /*
@@ -768,68 +563,104 @@ static void setup_paged(struct vm *vm, struct kvm_sregs *sregs)
  *					  [1] -> 0x200000 .. 0x3fffff
  *				[1] -> pd + 512, for the second GiB, and so on
  *
- * The page directories lie one behind the other, so that one index reaches all.
+ * The page directories lie in a row, so that one index reaches all.
  */
-static void setup_long(struct vm *vm, struct kvm_sregs *sregs)
+static void map_long(struct vm *vm)
 {
 	const u64 flags = PDE64_PRESENT | PDE64_RW | PDE64_USER;
 	u64 *pml4 = (void *)(vm->mem + PML4);
 	u64 *pdpt = (void *)(vm->mem + PDPT);
 	u64 *pd = (void *)(vm->mem + PD);
-	u64 *gdt = (void *)(vm->mem + GDT);
 
-	setup_protected(vm, sregs);
 	pml4[0] = PDPT | flags;
 	for (u64 i = 0; i << 30 < vm->mem_size; i++)
-		pdpt[i] = (PD + i * 4096) | flags;
+		pdpt[i] = (PD + i * PAGE_SIZE) | flags;
 	for (u64 i = 0; i << 21 < vm->mem_size; i++)
 		pd[i] = i << 21 | flags | PDE64_PS;
-	enable_paging(sregs);
-
-	/* PAE: entries of 64 bits. The others: SSE, which compilers use. */
-	sregs->cr4 = X86_CR4_PAE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT;
-	sregs->efer = EFER_LME | EFER_LMA;
-	/*
-	 * L makes code 64-bit, and then D must be 0 (SDM "Code-Segment
-	 * Descriptor in 64-bit Mode").
-	 */
-	sregs->cs.l = 1;
-	sregs->cs.db = 0;
-	gdt[1] = descriptor(&sregs->cs);
-	build_idt(vm, sregs, 2);
 }
 
-/* The built-in guests, linked in as bytes: see %.img.o in the Makefile. */
-extern const u8 guest16[], guest16_end[];
-extern const u8 guest32[], guest32_end[];
-extern const u8 guest64[], guest64_end[];
+/*
+ * CR0 (SDM 2.5). PE: protected mode. ET: fixed to 1. NE: x87 errors are
+ * exceptions, and not interrupts of a controller that is not there. PG: paging.
+ * WP: read-only pages are so for ring 0, too. MP and AM change nothing until a
+ * guest sets CR0.TS, or RFLAGS.AC in ring 3; kernels have them on.
+ */
+#define CR0_PROTECTED (X86_CR0_PE | X86_CR0_ET | X86_CR0_NE)
+#define CR0_PAGED \
+	(CR0_PROTECTED | X86_CR0_PG | X86_CR0_WP | X86_CR0_MP | X86_CR0_AM)
 
-/* A mode of the CPU, and all that differs from mode to mode. */
-struct mode {
-	const char *name;
-	int option;              /* on the command line */
-	const u8 *image;         /* the built-in guest... */
-	const u8 *image_end;     /* ...and the byte behind it */
-	size_t width;            /* of the result, in bytes */
-	const char *accumulator; /* the register of that width */
-	void (*setup)(struct vm *vm, struct kvm_sregs *sregs);
-};
-
+/*
+ * CR4 (SDM 2.5). PSE: heed PDE64_PS in 32-bit paging. PAE: entries of 64 bits,
+ * which long mode has. The others allow SSE, which compilers use in 64-bit
+ * code. In real mode CR0 stays as it is after a reset. (When no mode is chosen,
+ * the first three rows are for flat images, 32-bit and 64-bit ELF files.)
+ */
+/* clang-format off */
 static const struct mode modes[] = {
-	{ "real mode", 'r', guest16, guest16_end, 2, "AX", setup_real },
-	{ "protected mode", 's', guest32, guest32_end, 4, "EAX",
-	  setup_protected },
-	{ "32-bit paging", 'p', guest32, guest32_end, 4, "EAX", setup_paged },
-	{ "long mode", 'l', guest64, guest64_end, 8, "RAX", setup_long },
+	{ 'r', 16, "real mode", "AX", guest16, guest16_end, NULL,
+	  CODE16, 0, 0, 0 },
+	{ 's', 32, "protected mode", "EAX", guest32, guest32_end, NULL,
+	  CODE32, CR0_PROTECTED, 0, 0 },
+	{ 'l', 64, "long mode", "RAX", guest64, guest64_end, map_long,
+	  CODE64, CR0_PAGED,
+	  X86_CR4_PAE | X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT,
+	  EFER_LME | EFER_LMA },
+	{ 'p', 32, "32-bit paging", "EAX", guest32, guest32_end, map_paged,
+	  CODE32, CR0_PAGED, X86_CR4_PSE, 0 },
 };
+/* clang-format on */
 
-/* The mode of an option letter; NULL when it is no mode's. */
-static const struct mode *find_mode(int option)
+/*
+ * Where exceptions lead: vector v to the stub at STUBS + 4 * v, whose OUT is an
+ * exit. Where it comes from tells which exception it was, and the frame that
+ * the CPU has pushed tells the rest: chapter 8. Without a handler an exception
+ * would become a double, then a triple fault, which tells nothing.
+ */
+#define STUB 0xfcebeee6u /* e6 ee: out %al, $0xee; eb fc: jmp back to it */
+
+/* The size of an entry of the IDT, or of the IVT, by the CPU's mode. */
+static u32 gate_size(const struct kvm_sregs *sregs)
 {
-	for (size_t i = 0; i < ARRAY_SIZE(modes); i++)
-		if (modes[i].option == option)
-			return &modes[i];
-	return NULL;
+	if (!(sregs->cr0 & X86_CR0_PE))
+		return 4;
+	return sregs->efer & EFER_LMA ? 16 : 8;
+}
+
+/*
+ * Write the stubs, and the table that leads there: in real mode segment 0 and
+ * an offset for each vector, else gates. The upper halves of long mode's gates
+ * are zero, as all RAM is at first.
+ */
+static void build_idt(struct vm *vm, struct kvm_sregs *sregs)
+{
+	u32 size = gate_size(sregs);
+	u64 base = size == 4 ? IVT : IDT, gates = size == 4 ? 0 : GATE;
+	u32 *stubs = (void *)(vm->mem + STUBS);
+
+	for (u32 v = 0; v < 256; v++) {
+		u64 gate = gates | (STUBS + 4 * v);
+
+		stubs[v] = STUB;
+		memcpy(vm->mem + base + v * size, &gate, size == 4 ? 4 : 8);
+	}
+	sregs->idt.base = base;
+	sregs->idt.limit = (u16)(256 * size - 1);
+}
+
+/*
+ * A GDT with one code and one data segment, and the segment registers as if
+ * loaded from it. Selector 0 means "no segment", so its entry is never used.
+ */
+static void build_gdt(struct vm *vm, struct kvm_sregs *sregs)
+{
+	const u64 gdt[] = { 0, vm->mode->code, DATA };
+
+	memcpy(vm->mem + GDT, gdt, sizeof(gdt));
+	sregs->gdt.base = GDT;
+	sregs->gdt.limit = sizeof(gdt) - 1;
+	sregs->cs = segment(0x08, gdt[1]);
+	sregs->ds = sregs->es = sregs->fs = sregs->gs = sregs->ss =
+		segment(0x10, gdt[2]);
 }
 
 /*
@@ -841,36 +672,61 @@ static const struct mode *find_mode(int option)
 static void check_mode(struct vm *vm, const struct kvm_sregs *want)
 {
 	struct kvm_sregs got;
-	struct line bad = { 0 };
 
-	KVM(vm, vm->vcpu.fd, KVM_GET_SREGS, &got);
-	add_bits(&bad, " CR0.", cr0_bits, want->cr0 ^ got.cr0);
-	add_bits(&bad, " CR4.", cr4_bits, want->cr4 ^ got.cr4);
-	add_bits(&bad, " EFER.", efer_bits, want->efer ^ got.efer);
-	if (bad.len > 0)
-		errx(STATUS_HOST,
-		     "%s: this KVM does not have it, for it did not set%s as "
-		     "asked: try another mode, or kvm_intel or kvm_amd",
-		     vm->opts.mode->name, bad.text);
+	KVM(vm->vcpu_fd, KVM_GET_SREGS, &got);
+	if (got.cr0 == want->cr0 && got.cr4 == want->cr4 &&
+	    got.efer == want->efer)
+		return;
+	say("%s: this KVM lacks it, for it did not set", vm->mode->name);
+	more_bits(" CR0.", cr0_bits, got.cr0 ^ want->cr0);
+	more_bits(" CR4.", cr4_bits, got.cr4 ^ want->cr4);
+	more_bits(" EFER.", efer_bits, got.efer ^ want->efer);
+	more(" as asked: try another mode, or kvm_intel or kvm_amd\n");
+	exit(STATUS_HOST);
 }
 
-/* Put the CPU into its mode, about to execute the instruction at entry. */
+/* Have KVM_RUN return also for debugging: after steps, or at breakpoints. */
+static void set_debug(struct vm *vm, u32 control)
+{
+	struct kvm_guest_debug debug = { .control = control };
+
+	debug.control |= KVM_GUESTDBG_ENABLE;
+	KVM(vm->vcpu_fd, KVM_SET_GUEST_DEBUG, &debug);
+}
+
+/*
+ * Put the CPU into its mode, about to execute the instruction at entry; with
+ * --step KVM_RUN will return after each one.
+ */
 static void enter_mode(struct vm *vm, u64 entry)
 {
+	const struct mode *mode = vm->mode;
 	struct kvm_sregs sregs;
 	struct kvm_regs regs = {
 		.rip = entry,
+		.rsp = mode->bits > 16 ? vm->mem_size : IMAGE,
 		.rflags = X86_EFLAGS_FIXED, /* and IF clear: no interrupts */
 	};
 
-	KVM(vm, vm->vcpu.fd, KVM_GET_SREGS, &sregs);
-	write_stubs(vm);
-	vm->opts.mode->setup(vm, &sregs);
-	KVM(vm, vm->vcpu.fd, KVM_SET_SREGS, &sregs);
+	KVM(vm->vcpu_fd, KVM_GET_SREGS, &sregs);
+	/* After a reset CS is the BIOS's: selector f000, base ffff0000. */
+	sregs.cs = segment(0, mode->code);
+	if (mode->bits > 16) {
+		sregs.cr0 = mode->cr0;
+		sregs.cr4 = mode->cr4;
+		sregs.efer = mode->efer;
+		build_gdt(vm, &sregs);
+	}
+	if (mode->map) {
+		mode->map(vm);
+		sregs.cr3 = PML4;
+	}
+	build_idt(vm, &sregs);
+	KVM(vm->vcpu_fd, KVM_SET_SREGS, &sregs);
 	check_mode(vm, &sregs);
-
-	regs.rsp = sregs.cr0 & X86_CR0_PE ? vm->mem_size : REAL_STACK;
-	KVM(vm, vm->vcpu.fd, KVM_SET_REGS, &regs);
+	KVM(vm->vcpu_fd, KVM_SET_REGS, &regs);
+	if (vm->step)
+		set_debug(vm, KVM_GUESTDBG_SINGLESTEP);
 }
 
 /* ====================================================================== 6 ===
@@ -878,238 +734,185 @@ static void enter_mode(struct vm *vm, u64 entry)
  *
  * A flat image is copied to guest physical address 0x8000 and entered at its
  * first byte. An ELF file says itself which of its parts belong where, and
- * where it wants to be entered. Either must keep off the tables below 0x8000,
- * and off the stack of at least 4 KiB at the end of RAM; in real mode the stack
- * is below the image, but a 16-bit offset reaches no further than 64 KiB.
+ * where it wants to be entered. Either must keep off the tables, and off the
+ * stack of at least 4 KiB at the end of RAM; in real mode the stack is below
+ * the image, but a 16-bit offset reaches no further than 64 KiB.
  *
  * A file may say anything, so its numbers are checked before they are used, and
  * in a way that cannot overflow: whether a + b <= c, as a <= c && b <= c - a.
  */
-struct image {
-	const char *path; /* NULL: built-in */
-	u8 *file;         /* what was read from there, to be freed */
-	const u8 *data;
-	size_t size;
-};
 
 /* End with STATUS_USAGE and a message about the image. */
-#define bad_image(image, format, ...) \
-	errx(STATUS_USAGE, "%s: " format, (image)->path, ##__VA_ARGS__)
+#define bad_image(vm, format, ...) \
+	errx(STATUS_USAGE, "%s: " format, (vm)->path, ##__VA_ARGS__)
 
-/* As realloc(), but ends when there is no memory. */
-static void *resize(void *memory, size_t size)
+/* Where the image must end; as long as no mode is chosen, in real mode. */
+static u64 image_limit(const struct vm *vm)
 {
-	memory = realloc(memory, size);
-	if (!memory)
-		host_error("realloc");
-	return memory;
+	bool real = !vm->mode || vm->mode->bits == 16;
+
+	return real ? REAL_END : vm->mem_size - STACK_ROOM;
+}
+
+/* End because size bytes at an address go beyond it, and say what would do. */
+static void too_large(const struct vm *vm, u64 address, u64 size)
+{
+	u64 end = image_limit(vm), most = MOST_RAM - STACK_ROOM;
+	u64 ram = (address + size + STACK_ROOM + 0xfffff) >> 20; /* in MiB */
+
+	if (end == REAL_END || address > most || size > most - address)
+		bad_image(vm, "%llu bytes at 0x%llx, beyond %s", size, address,
+			  end == REAL_END ? "what real mode reaches" : "3 GiB");
+	bad_image(vm, "%llu bytes at 0x%llx, RAM ends at 0x%llx: -m %lluM %s",
+		  size, address, vm->mem_size, ram,
+		  address > end ? "would do, or link lower (--build-id=none?)"
+				: "would do");
 }
 
 /*
- * Read a file to its end; it may be a pipe. Debug information may make it
- * larger than the RAM that it is for, but more than 64 MiB of it is taken for a
- * mistake.
+ * Read the image's file to its end; it may be a pipe. Ends when it is larger
+ * than what can be loaded. For an ELF file that is a guess: it may have debug
+ * information that is not loaded, but not more than 64 MiB of it.
  */
-static struct image read_image(const char *path, u64 mem_size)
+static void read_image(struct vm *vm)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	struct image image = { .path = path };
-	size_t room = 1 << 15, limit = mem_size + (64 << 20);
-	ssize_t n = 1;
+	FILE *file = fopen(vm->path, "re");
+	struct stat st = { 0 };
+	size_t room = 0; /* a multiple of BUFSIZ, as what was read before */
 
-	if (fd < 0)
-		err(STATUS_USAGE, "%s", path);
-	while (n != 0) {
-		if (image.size > limit)
-			bad_image(&image, "too large for the guest's RAM");
-		if (!image.file || image.size == room)
-			image.file = resize(image.file, room *= 2);
-		n = read(fd, image.file + image.size, room - image.size);
-		if (n > 0)
-			image.size += (size_t)n;
-		else if (n < 0 && errno != EINTR)
-			err(STATUS_USAGE, "%s", path);
-	}
-	close(fd);
-	if (image.size == 0)
-		bad_image(&image, "the file is empty");
-	image.data = image.file = resize(image.file, image.size);
-	return image;
-}
-
-/* 64 or 32, as an ELF file's class says; 0 when it is not an ELF file. */
-static int elf_bits(const struct image *image)
-{
-	if (image->size < SELFMAG || memcmp(image->data, ELFMAG, SELFMAG))
-		return 0;
-	return image->size > EI_CLASS && image->data[EI_CLASS] == ELFCLASS64
-		       ? 64
-		       : 32;
-}
-
-/*
- * Copy size bytes to a guest physical address, where they occupy mem_size
- * bytes; the rest stays zero, as all RAM is at first. Ends if they do not
- * belong there.
- */
-static void load_part(struct vm *vm, const struct image *image, u64 address,
-		      u64 mem_size, const u8 *data, u64 size)
-{
-	const struct mode *mode = vm->opts.mode;
-	u64 end = mode->option == 'r' ? REAL_END : vm->mem_size - STACK_ROOM;
-
-	if (address < IMAGE)
-		bad_image(image, "0x%llx is below 0x%x, where the tables are",
-			  address, IMAGE);
-	if (address > end || mem_size > end - address)
-		bad_image(image,
-			  "too large for %s: %llu bytes at 0x%llx, where the "
-			  "limit is 0x%llx",
-			  mode->name, mem_size, address, end);
-	narrate(vm, "image: %llu bytes at 0x%llx, %llu of them from the file",
-		mem_size, address, size);
-	memcpy(vm->mem + address, data, size);
-	if (address < vm->image_start)
-		vm->image_start = address;
-	if (address + mem_size > vm->image_end)
-		vm->image_end = address + mem_size;
-}
-
-/* The ELF header; that of a 32-bit file with its fields made 64-bit ones. */
-static Elf64_Ehdr elf_header(const struct image *image)
-{
-	bool is64 = elf_bits(image) == 64;
-	Elf32_Ehdr eh = { 0 };
-	Elf64_Ehdr eh64;
-
-	if (image->size < (is64 ? sizeof(eh64) : sizeof(eh)))
-		bad_image(image, "the ELF header is truncated");
-	if (is64)
-		return *(Elf64_Ehdr *)memcpy(&eh64, image->data, sizeof(eh64));
-	memcpy(&eh, image->data, sizeof(eh));
-	return (Elf64_Ehdr){ .e_type = eh.e_type,
-			     .e_machine = eh.e_machine,
-			     .e_entry = eh.e_entry,
-			     .e_phoff = eh.e_phoff,
-			     .e_phentsize = eh.e_phentsize,
-			     .e_phnum = eh.e_phnum };
-}
-
-/* Program header number i, in the same form; elf_check() saw it is there. */
-static Elf64_Phdr program_header(const struct image *image,
-				 const Elf64_Ehdr *eh, u32 i)
-{
-	const u8 *from = image->data + eh->e_phoff + i * eh->e_phentsize;
-	Elf32_Phdr ph;
-	Elf64_Phdr ph64;
-
-	if (elf_bits(image) == 64)
-		return *(Elf64_Phdr *)memcpy(&ph64, from, sizeof(ph64));
-	memcpy(&ph, from, sizeof(ph));
-	return (Elf64_Phdr){ .p_type = ph.p_type,
-			     .p_offset = ph.p_offset,
-			     .p_paddr = ph.p_paddr,
-			     .p_filesz = ph.p_filesz,
-			     .p_memsz = ph.p_memsz };
-}
-
-/* See that an ELF file is a program for this CPU in this mode. */
-static void elf_check(const struct image *image, const Elf64_Ehdr *eh,
-		      const struct mode *mode)
-{
-	bool is64 = elf_bits(image) == 64;
-	u32 size = is64 ? sizeof(Elf64_Phdr) : sizeof(Elf32_Phdr);
-
-	if (!is64 && image->data[EI_CLASS] != ELFCLASS32)
-		bad_image(image, "its class is neither 32 nor 64 bits");
-	if (image->data[EI_DATA] != ELFDATA2LSB)
-		bad_image(image, "its byte order is not that of x86");
-	if (eh->e_machine != (is64 ? EM_X86_64 : EM_386))
-		bad_image(image, "it is for another machine than x86");
-	if (is64 != (mode->option == 'l'))
-		bad_image(image, "a %d-bit file cannot run in %s",
-			  elf_bits(image), mode->name);
-	if (eh->e_type != ET_EXEC && eh->e_type != ET_DYN)
-		bad_image(image, "it is not a linked program");
-	if (eh->e_phnum == 0 || eh->e_phnum > 64)
-		bad_image(image, "%u program headers, where 1 to 64 can be",
-			  eh->e_phnum);
-	if (eh->e_phentsize != size || eh->e_phoff > image->size ||
-	    eh->e_phnum * size > image->size - eh->e_phoff)
-		bad_image(image, "its program headers are truncated");
-}
-
-/*
- * See that a segment is all there, and needs no dynamic loader, which it would
- * as an interpreter's name, or as a dynamic section that lists relocations.
- */
-static void segment_check(const struct image *image, const Elf64_Phdr *ph)
-{
-	size_t word = (size_t)elf_bits(image) / 8;
-	const u8 *p;
-
-	if (ph->p_offset > image->size ||
-	    ph->p_filesz > image->size - ph->p_offset)
-		bad_image(image, "a segment is truncated");
-	if (ph->p_type == PT_LOAD && ph->p_filesz > ph->p_memsz)
-		bad_image(image, "a segment is larger than its memory");
-	if (ph->p_type == PT_INTERP)
-		bad_image(image, "not static: it needs an interpreter");
-	if (ph->p_type != PT_DYNAMIC)
-		return;
-	p = image->data + ph->p_offset;
-	for (u64 n = ph->p_filesz / (2 * word); n > 0; n--) {
-		u64 tag = number(p, word), value = number(p + word, word);
-
-		if (value > 0 && (tag == DT_RELSZ || tag == DT_RELASZ ||
-				  tag == DT_PLTRELSZ ||
-				  tag == 35 /* DT_RELRSZ, which is new */))
-			bad_image(image, "not static: it has relocations");
-		p += 2 * word;
-	}
-}
-
-/* Load the segments of an ELF file. Returns the address of its entry. */
-static u64 load_elf(struct vm *vm, const struct image *image)
-{
-	Elf64_Ehdr eh = elf_header(image);
-	bool entry_found = false;
-
-	elf_check(image, &eh, vm->opts.mode);
-	for (u32 i = 0; i < eh.e_phnum; i++) {
-		Elf64_Phdr ph = program_header(image, &eh, i);
-
-		segment_check(image, &ph);
-		if (ph.p_type != PT_LOAD || ph.p_memsz == 0)
+	while (file && !feof(file) && !ferror(file)) {
+		if (vm->image_size == room)
+			vm->image = realloc(vm->image, room += room + BUFSIZ);
+		if (!vm->image)
+			host_error("realloc");
+		vm->image_size +=
+			fread(vm->image + vm->image_size, 1, BUFSIZ, file);
+		if (vm->image_size > EI_CLASS &&
+		    !memcmp(vm->image, ELFMAG, SELFMAG))
+			vm->elf = vm->image[EI_CLASS] == ELFCLASS64 ? 64 : 32;
+		if (vm->image_size <= (vm->elf ? vm->mem_size + (64 << 20)
+					       : image_limit(vm) - IMAGE))
 			continue;
-		load_part(vm, image, ph.p_paddr, ph.p_memsz,
-			  image->data + ph.p_offset, ph.p_filesz);
-		if (eh.e_entry - ph.p_paddr < ph.p_memsz)
-			entry_found = true;
-		for (u32 j = 0; j < i; j++) {
-			Elf64_Phdr other = program_header(image, &eh, j);
-
-			if (other.p_type == PT_LOAD && other.p_memsz &&
-			    ph.p_paddr < other.p_paddr + other.p_memsz &&
-			    other.p_paddr < ph.p_paddr + ph.p_memsz)
-				bad_image(image, "two segments overlap");
-		}
+		if (!fstat(fileno(file), &st) && st.st_size)
+			too_large(vm, IMAGE, (u64)st.st_size);
+		bad_image(vm, "it does not fit below 0x%llx: see --memory",
+			  image_limit(vm));
 	}
-	if (!entry_found)
-		bad_image(image, "its entry, 0x%llx, is in no segment",
-			  (u64)eh.e_entry);
-	return eh.e_entry;
+	if (!file || ferror(file))
+		err(STATUS_USAGE, "%s", vm->path);
+	if (vm->image_size == 0)
+		bad_image(vm, "the file is empty");
+	fclose(file);
 }
 
-/* Put an image into guest memory. Returns the address to enter it at. */
-static u64 load_image(struct vm *vm, const struct image *image)
+/*
+ * Get the image: the file that was named, or else the mode's built-in guest.
+ * Choose the mode if none is: an ELF file's class says it, and everything else
+ * runs in real mode.
+ */
+static void choose_image(struct vm *vm)
 {
-	vm->image_start = vm->mem_size;
-	vm->image_end = 0;
-	if (elf_bits(image))
-		return load_elf(vm, image);
-	load_part(vm, image, IMAGE, image->size, image->data, image->size);
-	return IMAGE;
+	if (vm->path)
+		read_image(vm);
+	vm->guessed = !vm->mode && !vm->elf;
+	if (!vm->mode)
+		vm->mode = &modes[vm->elf / 32];
+	if (!vm->path) {
+		vm->image = (u8 *)vm->mode->guest; /* only read */
+		vm->image_size = (size_t)(vm->mode->guest_end - vm->image);
+	}
+}
+
+/*
+ * Copy size bytes at an offset in the image to a guest physical address, where
+ * they have room for more; the rest of it stays zero, as all RAM is at first.
+ * Ends with STATUS_USAGE if they are not there, or do not fit in there.
+ */
+static void load_part(struct vm *vm, u64 address, u64 room, u64 offset,
+		      u64 size)
+{
+	struct region *image = &vm->map[ROW_IMAGE], *above = image + 1;
+	u64 start = vm->mode->bits == 16 ? IMAGE : REAL_STACK;
+	u64 end = image_limit(vm);
+
+	if (size > room || offset > vm->image_size ||
+	    size > vm->image_size - offset)
+		bad_image(vm, "a segment is truncated");
+	if (address < start)
+		bad_image(
+			vm,
+			"its address 0x%llx is below 0x%llx, the tables' end: "
+			"link it with ld -n, or -Ttext-segment=0x10000",
+			address, start);
+	if (address > end || room > end - address)
+		too_large(vm, address, room);
+	memcpy(vm->mem + address, vm->image + offset, size);
+	if (address < image->start)
+		image->start = address;
+	if (address + room > above->start)
+		above->start = address + room;
+}
+
+/* A field of an ELF structure (Ehdr or Phdr), of whichever class it is. */
+#define ELF(vm, type, p, field) \
+	((vm)->elf == 64 ? ((const Elf64_##type *)(p))->field \
+			 : ((const Elf32_##type *)(p))->field)
+
+/*
+ * See that an ELF file is a program for this CPU in this mode, and that its
+ * program headers are all there, where they can be read.
+ */
+static void check_elf(const struct vm *vm)
+{
+	const u8 *eh = vm->image;
+	bool is64 = vm->elf == 64;
+	u64 offset = ELF(vm, Ehdr, eh, e_phoff);
+	u64 size = is64 ? sizeof(Elf64_Phdr) : sizeof(Elf32_Phdr);
+
+	if (ELF(vm, Ehdr, eh, e_machine) != (is64 ? EM_X86_64 : EM_386))
+		bad_image(vm, "it is for another machine than x86");
+	if (is64 != (vm->mode->bits == 64))
+		bad_image(vm, "a %u-bit file cannot run in %s", vm->elf,
+			  vm->mode->name);
+	if (ELF(vm, Ehdr, eh, e_type) == ET_DYN)
+		bad_image(vm, "it is a (static) PIE: link it with -no-pie");
+	if (ELF(vm, Ehdr, eh, e_type) != ET_EXEC)
+		bad_image(vm, "it is not a linked program");
+	if (ELF(vm, Ehdr, eh, e_phentsize) != size || offset % (vm->elf / 8) ||
+	    offset > vm->image_size ||
+	    ELF(vm, Ehdr, eh, e_phnum) * size > vm->image_size - offset)
+		bad_image(vm, "its program headers are truncated");
+}
+
+/* Put the image into guest memory. Returns the address to enter it at. */
+static u64 load_image(struct vm *vm)
+{
+	const u8 *eh = vm->image, *ph = eh;
+	u64 entry, count;
+
+	memcpy(vm->map, memory_map, sizeof(vm->map));
+	vm->map[ROW_IMAGE].start = vm->map[ROW_END].start = vm->mem_size;
+	if (!vm->elf) {
+		load_part(vm, IMAGE, vm->image_size, 0, vm->image_size);
+		return IMAGE;
+	}
+	if (vm->image_size < sizeof(Elf64_Ehdr))
+		bad_image(vm, "its ELF header is truncated");
+	check_elf(vm);
+	entry = ELF(vm, Ehdr, eh, e_entry);
+	count = ELF(vm, Ehdr, eh, e_phnum);
+	ph += ELF(vm, Ehdr, eh, e_phoff);
+	for (; count > 0; count--, ph += ELF(vm, Ehdr, eh, e_phentsize))
+		if (ELF(vm, Phdr, ph, p_type) == PT_LOAD &&
+		    ELF(vm, Phdr, ph, p_memsz) > 0)
+			load_part(vm, ELF(vm, Phdr, ph, p_paddr),
+				  ELF(vm, Phdr, ph, p_memsz),
+				  ELF(vm, Phdr, ph, p_offset),
+				  ELF(vm, Phdr, ph, p_filesz));
+	if (entry < vm->map[ROW_IMAGE].start ||
+	    entry >= vm->map[ROW_ABOVE].start)
+		bad_image(vm, "its entry, 0x%llx, is in no segment", entry);
+	return entry;
 }
 
 /* ====================================================================== 7 ===
@@ -1118,256 +921,242 @@ static u64 load_image(struct vm *vm, const struct image *image)
  * IN and OUT leave the guest (KVM_EXIT_IO). KVM has put the bytes that an OUT
  * wrote into the shared kvm_run, and takes what an IN reads from there. To add
  * a hypercall, write a function and give it a row in the table. It gets the 1,
- * 2 or 4 bytes of one access, to read them or to fill them.
+ * 2 or 4 bytes of one access, to read them or to fill them. If its row has
+ * several ports, vm->kvm_run->io.port says which it was. It may call printf():
+ * what it prints appears in order with the guest's own output. read_guest() and
+ * write_guest() reach what a pointer of the guest's points to.
  */
 
 /* Take the bytes, lowest first, as output. */
-static void console_out(struct vm *vm, u8 *data, size_t size)
+static void console_out(struct vm *vm, u8 *data, u32 size)
 {
-	console_put(&vm->console, data, size);
+	for (u32 i = 0; i < size; i++) /* unlocked: there is one thread */
+		if (putchar_unlocked(data[i]) == EOF)
+			flush_output(); /* which ends with the error */
 }
 
 /* "The console is here", as the port says it in Bochs and QEMU. */
-static void console_in(struct vm *vm, u8 *data, size_t size)
+static void console_in(struct vm *vm, u8 *data, u32 size)
 {
-	(void)vm;
 	memset(data, 0xE9, size);
 }
 
 /* Stop, with the exit status that QEMU's isa-debug-exit makes of the value. */
-static void exit_out(struct vm *vm, u8 *data, size_t size)
+static void exit_out(struct vm *vm, u8 *data, u32 size)
 {
-	(void)size;
-	vm->stopped = true;
 	vm->status = (data[0] << 1 | 1) & 0xff;
 }
 
-/* The line status of a serial port that can always take another byte. */
-static void serial_status_in(struct vm *vm, u8 *data, size_t size)
+/* Boot code writes to port 0x80 to pass some time. */
+static void delay_out(struct vm *vm, u8 *data, u32 size)
 {
-	(void)vm;
-	memset(data, 0x60, size); /* transmitter empty, and its register */
-}
-
-/* An access to a port, and the function that handles it. */
-struct port {
-	u16 port;
-	u8 direction; /* KVM_EXIT_IO_OUT or KVM_EXIT_IO_IN */
-	u8 widest;    /* the most bytes that an access may have */
-	void (*handle)(struct vm *vm, u8 *data, size_t size);
-};
-
-static const struct port ports[] = {
-	{ 0xE9, KVM_EXIT_IO_OUT, 4, console_out },
-	{ 0xE9, KVM_EXIT_IO_IN, 4, console_in },
-	{ 0xF4, KVM_EXIT_IO_OUT, 4, exit_out },
-	{ 0x3F8, KVM_EXIT_IO_OUT, 1, console_out }, /* COM1 */
-	{ 0x3FD, KVM_EXIT_IO_IN, 1, serial_status_in },
-};
-
-/* The row of the table for the I/O exit that run describes; NULL: none. */
-static const struct port *find_port(const struct kvm_run *run)
-{
-	for (size_t i = 0; i < ARRAY_SIZE(ports); i++)
-		if (ports[i].port == run->io.port &&
-		    ports[i].direction == run->io.direction &&
-		    ports[i].widest >= run->io.size)
-			return &ports[i];
-	return NULL;
 }
 
 /*
- * Handle an I/O exit: count elements of size bytes each, one behind the other
- * at data_offset, all for one port. (REP INS gives a count above 1.) Returns
- * false when there is no such port.
+ * The registers of COM1, a serial port. What is written to the first is output,
+ * unless bit 7 of the line control makes it the divisor latch, or bit 4 of the
+ * modem control loops it back. Each keeps what is written, and gives it back:
+ * so drivers find that the port works. Its transmitter is always empty.
+ */
+enum { COM1 = 0x3F8, LINE_CONTROL = 3, MODEM_CONTROL, LINE_STATUS };
+
+static void serial_out(struct vm *vm, u8 *data, u32 size)
+{
+	u32 reg = vm->kvm_run->io.port - COM1;
+
+	vm->com1[reg] = data[0];
+	if (reg == 0 && !(vm->com1[LINE_CONTROL] & 0x80) &&
+	    !(vm->com1[MODEM_CONTROL] & 0x10))
+		console_out(vm, data, size);
+}
+
+static void serial_in(struct vm *vm, u8 *data, u32 size)
+{
+	u32 reg = vm->kvm_run->io.port - COM1;
+
+	data[0] = reg == LINE_STATUS ? 0x60 : vm->com1[reg];
+}
+
+/* What handles an access. */
+static const struct port {
+	u16 port, count; /* the first, and how many there are in a row */
+	u8 direction;    /* KVM_EXIT_IO_OUT or KVM_EXIT_IO_IN */
+	u8 widest;       /* the most bytes that an access may have */
+	void (*handle)(struct vm *vm, u8 *data, u32 size);
+} ports[] = {
+	{ 0xE9, 1, KVM_EXIT_IO_OUT, 4, console_out },
+	{ 0xE9, 1, KVM_EXIT_IO_IN, 4, console_in },
+	{ 0xF4, 1, KVM_EXIT_IO_OUT, 4, exit_out },
+	{ 0x80, 1, KVM_EXIT_IO_OUT, 4, delay_out },
+	{ COM1, 5, KVM_EXIT_IO_OUT, 1, serial_out },
+	{ COM1 + 6, 2, KVM_EXIT_IO_OUT, 1, serial_out },
+	{ COM1, 8, KVM_EXIT_IO_IN, 1, serial_in },
+};
+
+/*
+ * Handle an I/O exit: count elements of size bytes each, in a row at
+ * data_offset, all for one port. (REP INS gives a count above 1.) Returns false
+ * when there is no such port.
  */
 static bool handle_io(struct vm *vm)
 {
-	struct kvm_run *run = vm->vcpu.kvm_run;
+	struct kvm_run *run = vm->kvm_run;
 	u8 *data = (u8 *)run + run->io.data_offset;
-	const struct port *port = find_port(run);
+	const struct port *p = ports, *end = ports + ARRAY_SIZE(ports);
 
-	if (!port)
-		return false;
-	for (u32 i = 0; i < run->io.count; i++, data += run->io.size)
-		port->handle(vm, data, run->io.size);
-	return true;
-}
-
-/* ====================================================================== 8 ===
- * Reports: registers, exceptions, exits, what --verbose and others show
- *
- * When a guest ends otherwise than it should, its author wants to know what
- * happened, where, and how things stood. Here is all that tells it, on stderr;
- * and behind it what the options show of a run that goes well.
- */
-
-/* Have KVM copy the registers out. */
-static void get_cpu(struct vm *vm, struct cpu *cpu)
-{
-	KVM(vm, vm->vcpu.fd, KVM_GET_REGS, &cpu->regs);
-	KVM(vm, vm->vcpu.fd, KVM_GET_SREGS, &cpu->sregs);
-}
-
-/* How many bytes PUSH stores in the code that the CPU executes. */
-static size_t word_size(const struct cpu *cpu)
-{
-	return cpu->sregs.cs.l ? 8 : cpu->sregs.cs.db ? 4 : 2;
-}
-
-/* The linear address of the instruction that RIP points to. */
-static u64 code_address(const struct cpu *cpu)
-{
-	u64 address = cpu->sregs.cs.base + cpu->regs.rip;
-
-	return cpu->sregs.cs.l ? address : (u32)address;
-}
-
-/* The linear address of the top of the stack. */
-static u64 stack_top(const struct cpu *cpu)
-{
-	const struct kvm_segment *ss = &cpu->sregs.ss;
-	u64 rsp = cpu->regs.rsp;
-
-	if (cpu->sregs.cs.l)
-		return rsp;
-	return (u32)(ss->base + (ss->db ? (u32)rsp : (u16)rsp));
+	while (p < end &&
+	       (run->io.port < p->port || run->io.port >= p->port + p->count ||
+		run->io.direction != p->direction || run->io.size > p->widest))
+		p++;
+	for (u32 i = 0; p < end && i < run->io.count; i++)
+		p->handle(vm, data + i * run->io.size, run->io.size);
+	if (ferror_unlocked(stdout))
+		flush_output(); /* says why, as long as errno knows it */
+	return p < end;
 }
 
 /*
- * Copy up to len bytes from a linear address of the guest's, through the page
- * tables if it has paging. Returns how many: fewer where no RAM is behind it.
- * Each byte is looked up anew: it takes longer, but no page's end can be
- * missed.
+ * Take what the ring of --coalesce has. Its indices are shared with the kernel:
+ * one that is not within the page, which has room for so many entries, is not
+ * used.
  */
-static size_t read_guest(struct vm *vm, u64 linear, u8 *to, size_t len)
+static void drain_ring(struct vm *vm)
 {
-	size_t done;
+	struct kvm_coalesced_mmio_ring *ring = vm->ring;
 
-	for (done = 0; done < len; done++) {
-		struct kvm_translation tr = { .linear_address = linear + done };
-
-		KVM(vm, vm->vcpu.fd, KVM_TRANSLATE, &tr);
-		if (!tr.valid || tr.physical_address >= vm->mem_size)
-			break;
-		to[done] = vm->mem[tr.physical_address];
+	while (ring && ring->first < KVM_COALESCED_MMIO_MAX &&
+	       ring->first != __atomic_load_n(&ring->last, __ATOMIC_ACQUIRE)) {
+		console_out(vm, ring->coalesced_mmio[ring->first].data, 1);
+		__atomic_store_n(&ring->first,
+				 (ring->first + 1) % KVM_COALESCED_MMIO_MAX,
+				 __ATOMIC_RELEASE);
 	}
-	return done;
 }
 
-/* The memory map of chapter 1, by where each part starts. */
-static const struct region {
-	u64 start;
-	const char *name;
-} regions[] = {
-	{ 0, "the interrupt vectors of real mode" },
-	{ RESULT, "the result" },
-	{ GDT, "the GDT" },
-	{ STUBS, "the exception stubs" },
-	{ IDT, "the IDT" },
-	{ PML4, "the page tables" },
-	{ REAL_STACK - 0x1000, "the stack of real mode" },
-	{ IMAGE, "RAM below the image" },
-};
+/* ====================================================================== 8 ===
+ * Why it died: exceptions, exits, registers
+ *
+ * When a guest ends otherwise than it should, its author wants to know what
+ * happened, where, and how things stood. Here is all that tells it, on stderr.
+ */
 
-/* What the memory map has at a guest physical address. */
-static const char *region_name(const struct vm *vm, u64 address)
+/* Have KVM copy the registers out. */
+static void get_registers(struct vm *vm)
 {
-	size_t i = ARRAY_SIZE(regions) - 1;
+	KVM(vm->vcpu_fd, KVM_GET_REGS, &vm->regs);
+	KVM(vm->vcpu_fd, KVM_GET_SREGS, &vm->sregs);
+}
 
-	if (address >= vm->mem_size)
-		return "beyond the end of RAM";
-	if (address >= vm->image_start)
-		return address < vm->image_end ? "in the image"
-					       : "in the RAM above the image";
-	while (regions[i].start > address)
-		i--;
-	return regions[i].name;
+/* The linear address of the instruction that RIP points to. */
+static u64 code_address(const struct vm *vm)
+{
+	u64 address = vm->sregs.cs.base + vm->regs.rip;
+
+	return vm->sregs.cs.l ? address : (u32)address;
+}
+
+/* The linear address of the top of the stack. */
+static u64 stack_top(const struct vm *vm)
+{
+	u64 rsp = vm->regs.rsp, base = vm->sregs.ss.base;
+
+	if (vm->sregs.cs.l)
+		return rsp;
+	return (u32)(base + (vm->sregs.ss.db ? (u32)rsp : (u16)rsp));
+}
+
+/*
+ * What the memory map has where a linear address leads, or at the address
+ * itself if it leads nowhere.
+ */
+static const char *region_name(struct vm *vm, u64 linear)
+{
+	u8 *host = translate(vm, linear);
+	u64 address = host ? (u64)(host - vm->mem) : linear;
+	int i = ROWS;
+
+	while (vm->map[--i].start > address)
+		;
+	return vm->map[i].name;
 }
 
 /* The registers of struct kvm_regs, and the segments of struct kvm_sregs. */
 /* clang-format off */
-static const char *const reg_names[] = {
+static const char reg_names[18][7] = {
 	"RAX", "RBX", "RCX", "RDX", "RSI", "RDI", "RSP", "RBP", "R8", "R9",
 	"R10", "R11", "R12", "R13", "R14", "R15", "RIP", "RFLAGS",
 };
-static const char *const segment_names[] = {
+static const char segment_names[8][4] = {
 	"CS", "DS", "ES", "FS", "GS", "SS", "TR", "LDT",
 };
 /* clang-format on */
 
 /* Print a register, and the names of its bits that are set. */
-static void print_register(const char *name, u64 value,
-			   const char *const bits[64])
+static void print_register(const char *name, u64 value, const char *bits)
 {
-	struct line line = { 0 };
-
-	add(&line, "  %-6s %016llx", name, value);
-	add_bits(&line, " ", bits, value);
-	say(&line);
+	say("  %-6s %016llx", name, value);
+	more_bits(" ", bits, value);
+	more("\n");
 }
 
 /* Print all registers. */
-static void print_registers(const struct cpu *cpu)
+static void print_registers(const struct vm *vm)
 {
-	const struct kvm_sregs *sregs = &cpu->sregs;
-	struct kvm_segment seg[8]; /* cs to ldt, as they lie in sregs */
-	u64 regs[18];              /* rax to rflags, as they lie in regs */
-	struct line line = { 0 };
+	const struct kvm_sregs *s = &vm->sregs;
+	const struct kvm_segment *seg = &s->cs; /* cs to ldt, in a row */
+	const u64 *regs = &vm->regs.rax;        /* rax to rip, in a row */
 
-	memcpy(regs, &cpu->regs, sizeof(regs));
-	memcpy(seg, sregs, sizeof(seg));
-	for (int i = 0; i < 17; i++) {
-		add(&line, "  %-3s %016llx", reg_names[i], regs[i]);
-		if (i % 4 == 3 || i == 16)
-			say(&line);
+	for (int i = 0; i < 17; i += 4) {
+		say("  %-3s %016llx", reg_names[i], regs[i]);
+		for (int j = i + 1; j < i + 4 && j < 17; j++)
+			more("  %-3s %016llx", reg_names[j], regs[j]);
+		more("\n");
 	}
-	print_register("RFLAGS", cpu->regs.rflags, rflags_bits);
+	print_register("RFLAGS", vm->regs.rflags, rflags_bits);
 	for (int i = 0; i < 8; i++)
-		warnx("  %-3s %04x base %08llx limit %08x type %-2u dpl %u%s%s",
-		      segment_names[i], seg[i].selector, seg[i].base,
-		      seg[i].limit, seg[i].type, seg[i].dpl,
-		      seg[i].l    ? " 64-bit"
-		      : seg[i].db ? " 32-bit"
-				  : "",
-		      seg[i].present ? "" : " not present");
-	warnx("  GDT base %08llx limit %04x  IDT base %08llx limit %04x",
-	      sregs->gdt.base, sregs->gdt.limit, sregs->idt.base,
-	      sregs->idt.limit);
-	print_register("CR0", sregs->cr0, cr0_bits);
-	warnx("  CR2    %016llx  CR3 %016llx", sregs->cr2, sregs->cr3);
-	print_register("CR4", sregs->cr4, cr4_bits);
-	print_register("EFER", sregs->efer, efer_bits);
+		say("  %-3s %04x base %08llx limit %08x type %-2u dpl %u%s%s\n",
+		    segment_names[i], seg[i].selector, seg[i].base,
+		    seg[i].limit, seg[i].type, seg[i].dpl,
+		    seg[i].l ? " 64-bit" : "", seg[i].db ? " 32-bit" : "");
+	say("  GDT base %08llx limit %04x  IDT base %08llx limit %04x\n",
+	    s->gdt.base, s->gdt.limit, s->idt.base, s->idt.limit);
+	print_register("CR0", s->cr0, cr0_bits);
+	say("  CR2    %016llx  CR3 %016llx\n", s->cr2, s->cr3);
+	print_register("CR4", s->cr4, cr4_bits);
+	print_register("EFER", s->efer, efer_bits);
 }
 
 /* Print where the CPU is, its registers and the top of its stack. */
-static void print_cpu(struct vm *vm, const struct cpu *cpu)
+static void print_state(struct vm *vm)
 {
-	u64 rip = code_address(cpu), sp = stack_top(cpu);
-	size_t word = word_size(cpu);
+	u64 rip = code_address(vm), sp = stack_top(vm);
+	size_t word = vm->sregs.cs.l ? 8 : vm->sregs.cs.db ? 4 : 2;
 	u8 bytes[64];
-	struct line line = { 0 };
 	size_t n = read_guest(vm, rip, bytes, 15); /* the longest instruction */
 
-	add(&line, "at address 0x%llx, %s; the bytes there:", rip,
-	    region_name(vm, rip));
-	add_bytes(&line, bytes, n);
-	say(&line);
-	print_registers(cpu);
+	say("at address 0x%llx (%s):", rip, region_name(vm, rip));
+	for (size_t i = 0; i < n; i++)
+		more(" %02x", bytes[i]);
+	more("\n");
+	print_registers(vm);
 	n = read_guest(vm, sp, bytes, 8 * word);
-	add(&line, "  stack, from 0x%llx up:", sp);
+	say("  stack, from 0x%llx up:", sp);
 	for (size_t i = 0; i + word <= n; i += word)
-		add(&line, " %0*llx", (int)word * 2, number(bytes + i, word));
-	add(&line, "%s", n < 8 * word ? " (no more RAM)" : "");
-	say(&line);
+		more(" %0*llx", (int)word * 2, number(bytes + i, word));
+	more("%s\n", n < 8 * word ? " (no more RAM)" : "");
 }
 
-/* The exceptions, as the manual names them (the same section). */
+/*
+ * The exceptions, as the manual names them (SDM "Exception and Interrupt
+ * Vectors").
+ */
 /* clang-format off */
-static const char *const exceptions[VECTORS] = {
+static const char *const exceptions[] = {
 	"#DE divide error", "#DB debug exception", "NMI interrupt",
-	"#BP breakpoint", "#OF overflow", "#BR BOUND range exceeded",
-	"#UD invalid opcode", "#NM device not available", "#DF double fault",
+	"#BP breakpoint (a trap: RIP is after the instruction)",
+	"#OF overflow (a trap: RIP is after the instruction)",
+	"#BR BOUND range exceeded", "#UD invalid opcode",
+	"#NM device not available", "#DF double fault",
 	"coprocessor segment overrun", "#TS invalid TSS",
 	"#NP segment not present", "#SS stack-segment fault",
 	"#GP general protection", "#PF page fault", "reserved",
@@ -1376,411 +1165,335 @@ static const char *const exceptions[VECTORS] = {
 	"#VE virtualization exception", "#CP control protection exception",
 };
 /* clang-format on */
-/* Those whose frame has an error code in front. */
-static const u32 with_error_code =
-	1 << DF_VECTOR | 1 << TS_VECTOR | 1 << NP_VECTOR | 1 << SS_VECTOR |
-	1 << GP_VECTOR | 1 << PF_VECTOR | 1 << AC_VECTOR | 1 << 21;
 
 /*
- * Append what an exception's error code says (SDM "Error Code"; for #PF
+ * Go on with what an exception's error code says (SDM "Error Code"; for #PF
  * "Page-Fault Exceptions").
  */
-static void add_error_code(struct line *line, u64 vector, u64 error)
+static void more_error_code(u32 vector, u64 error)
 {
-	add(line, ", error code 0x%llx", error);
+	const char *bits =
+		vector == PF_VECTOR ? ". . USER RESERVED FETCH" : "EXT IDT LDT";
+
+	more(", error code 0x%llx", error);
 	if (vector == PF_VECTOR)
-		add(line, ": %s a page that %s, in %s mode%s",
-		    error & 16  ? "fetch from"
-		    : error & 2 ? "write to"
-				: "read of",
-		    error & 1 ? "forbids it" : "is not present",
-		    error & 4 ? "user" : "supervisor",
-		    error & 8 ? " (a reserved bit is set in its entry)" : "");
-	else if (error)
-		add(line, ": about selector 0x%llx of the %s%s", error & 0xfff8,
-		    error & 2   ? "IDT"
-		    : error & 4 ? "LDT"
-				: "GDT",
-		    error & 1 ? ", while an event was delivered" : "");
+		more(": %s a page that %s", error & 2 ? "write to" : "read of",
+		     error & 1 ? "forbids it" : "is not present");
+	else
+		more(error & 2 ? ": vector 0x%llx" : ": selector 0x%llx",
+		     error & 2 ? error >> 3 : error & 0xfff8);
+	more_bits(" ", bits, error);
+}
+
+/* Does a vector lead to its stub still, or has the guest taken it over? */
+static bool leads_to_stub(const struct vm *vm, u64 vector)
+{
+	u64 base = vm->sregs.cr0 & X86_CR0_PE ? IDT : IVT;
+	u64 gate = base + vector * gate_size(&vm->sregs);
+
+	return vm->sregs.idt.base == base &&
+	       number(vm->mem + gate, 2) == STUBS + 4 * vector;
 }
 
 /*
- * The CPU has halted: was it in one of our exception stubs? Then put it back to
- * where the exception happened, by the frame on its stack (SDM "Exception- or
- * Interrupt-Handler Procedures", "64-Bit Mode Stack Frame", and for real mode
- * "Interrupt and Exception Handling"), append the exception's name and error
- * code to the line and return true. Returns false if the guest halted by
- * itself; so it did, too, when it had replaced the IDT or the stubs.
+ * The vector whose stub the CPU is in, or -1. RIP is at the OUT, or after it
+ * under kvm-pvm, and so within the stub's four bytes in any case.
  */
-static bool unwind_exception(struct vm *vm, struct cpu *cpu, struct line *line)
+static int find_vector(const struct vm *vm)
 {
-	bool real = !(cpu->sregs.cr0 & X86_CR0_PE);
-	u64 offset = cpu->regs.rip - STUBS, frame[6] = { 0 }, *f = frame;
-	u64 vector = offset / sizeof(stub), sp = stack_top(cpu);
-	size_t word = word_size(cpu);
+	u64 vector = (code_address(vm) - STUBS) / 4;
 
-	if (vector >= VECTORS || cpu->sregs.idt.base != (real ? 0 : IDT) ||
-	    memcmp(vm->mem + STUBS + vector * sizeof(stub), stub, sizeof(stub)))
+	if (vm->kvm_run->exit_reason != KVM_EXIT_IO || vector >= 256 ||
+	    vm->kvm_run->io.port != 0xee || !leads_to_stub(vm, vector))
+		return -1;
+	return (int)vector;
+}
+
+/* The vector of the INT n at a linear address; -1 if there is none. */
+static int int_at(struct vm *vm, u64 linear)
+{
+	u8 code[2] = { 0 };
+
+	read_guest(vm, linear, code, 2);
+	return code[0] == 0xcd ? code[1] : -1;
+}
+
+/* Go on with an INT n if nothing handles it. Returns false if there is none. */
+static bool more_int(const struct vm *vm, const char *prefix, int vector)
+{
+	if (vector < 0 || !leads_to_stub(vm, (u64)vector))
 		return false;
-	for (int i = 0; i < 6; i++, sp += word)
-		read_guest(vm, sp, (u8 *)&frame[i], word);
-	add(line, "failed: exception %llu, %s", vector,
-	    exceptions[vector] ? exceptions[vector] : "reserved");
-	/*
-	 * INT pushes no error code, and then CS is where RIP would be, and
-	 * RFLAGS where CS would be, which cannot be 0x08: its bit 1 is set.
-	 */
-	if (!real && with_error_code >> vector & 1 &&
-	    (f[1] != cpu->sregs.cs.selector || f[2] == f[1]))
-		add_error_code(line, vector, *f++);
-	cpu->regs.rip = f[0];
-	cpu->sregs.cs.selector = (u16)f[1];
-	if (real)
-		cpu->sregs.cs.base = f[1] << 4;
-	cpu->regs.rflags = f[2];
-	/* From another ring, or in long mode, RSP is pushed as well. */
-	if (word == 8 || (!real && f[1] & 3))
-		cpu->regs.rsp = f[3];
-	else
-		cpu->regs.rsp += (u64)(f - frame + 3) * word;
-	if (vector == BP_VECTOR || vector == OF_VECTOR)
-		add(line, " (a trap: RIP is behind the instruction)");
-	if (vector == PF_VECTOR)
-		add(line, "; CR2 is 0x%llx, %s", cpu->sregs.cr2,
-		    region_name(vm, cpu->sregs.cr2));
+	more("%sINT 0x%02x, and %s", prefix, vector,
+	     vm->sregs.cr0 & X86_CR0_PE ? "nothing handles it"
+					: "there is no BIOS");
 	return true;
 }
 
-/* The names of exits in <linux/kvm.h>, by their numbers. */
-/* clang-format off */
-static const char *const exits[] = {
-	"UNKNOWN", "EXCEPTION", "IO", "HYPERCALL", "DEBUG", "HLT", "MMIO",
-	"IRQ_WINDOW_OPEN", "SHUTDOWN", "FAIL_ENTRY", "INTR", "SET_TPR",
-	"TPR_ACCESS", [16] = "NMI", "INTERNAL_ERROR", [24] = "SYSTEM_EVENT",
-	[26] = "IOAPIC_EOI", "HYPERV", [29] = "X86_RDMSR", "X86_WRMSR",
-	"DIRTY_RING_FULL", "AP_RESET_HOLD", "X86_BUS_LOCK", "XEN",
-	[37] = "NOTIFY", [39] = "MEMORY_FAULT",
-};
-/* clang-format on */
-
-/* Why KVM gave up, by the suberror of KVM_EXIT_INTERNAL_ERROR. */
-static const char *const suberrors[] = {
-	"why is not known", "it cannot emulate an instruction",
-	"two exceptions at the same time",
-	"an exit amid the delivery of an event",
-	"an exit that it did not expect"
-};
-
-/* Append an access of the guest's: "a 2-byte write of 0x1 to port 0x2". */
-static void add_access(struct line *line, bool write, const void *data,
-		       u32 size, const char *where, u64 address)
+/*
+ * The segment that a selector means: in real mode code at 16 times the
+ * selector, else what the GDT has there.
+ */
+static struct kvm_segment find_segment(struct vm *vm, u64 selector)
 {
-	add(line, "a %u-byte %s", size, write ? "write of " : "read from");
-	if (write)
-		add(line, "0x%llx to", number(data, size));
-	add(line, " %s 0x%llx", where, address);
-}
+	u64 desc = CODE16 | (selector & 0xffff) << (16 + 4);
+	u64 entry = vm->sregs.gdt.base + (selector & 0xfff8);
 
-/* Append what KVM tells of an internal error. */
-static void add_internal_error(struct line *line, const struct kvm_run *run)
-{
-	u32 suberror = run->internal.suberror;
-
-	add(line, "KVM gave up: %s (suberror %u)",
-	    suberrors[suberror < ARRAY_SIZE(suberrors) ? suberror : 0],
-	    suberror);
-	if (suberror == KVM_INTERNAL_ERROR_EMULATION &&
-	    run->emulation_failure.ndata > 0 &&
-	    run->emulation_failure.flags &
-		    KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES) {
-		add(line, ":");
-		add_bytes(line, run->emulation_failure.insn_bytes,
-			  run->emulation_failure.insn_size);
-	}
-}
-
-/* The name of an exit, without the KVM_EXIT_ that all have. */
-static const char *exit_name(u32 reason)
-{
-	return reason < ARRAY_SIZE(exits) && exits[reason] ? exits[reason]
-							   : "(unknown)";
-}
-
-/* Append what the exit tells of, which is an access for some. */
-static void add_exit(struct line *line, struct vm *vm)
-{
-	const struct kvm_run *run = vm->vcpu.kvm_run;
-
-	switch (run->exit_reason) {
-	case KVM_EXIT_IO:
-		add_access(line, run->io.direction == KVM_EXIT_IO_OUT,
-			   (const u8 *)run + run->io.data_offset, run->io.size,
-			   "port", run->io.port);
-		break;
-	case KVM_EXIT_MMIO:
-		add_access(line, run->mmio.is_write, run->mmio.data,
-			   run->mmio.len, "address", run->mmio.phys_addr);
-		add(line, ", 0x%llx bytes beyond the end of RAM",
-		    run->mmio.phys_addr - vm->mem_size);
-		break;
-	case KVM_EXIT_SHUTDOWN:
-		add(line, "triple fault: an exception whose handler could not "
-			  "be entered, nor that of the double fault (on some "
-			  "CPUs the registers are those of a reset)");
-		break;
-	case KVM_EXIT_FAIL_ENTRY:
-		add(line, "the CPU refuses this state, hardware reason 0x%llx",
-		    run->fail_entry.hardware_entry_failure_reason);
-		break;
-	case KVM_EXIT_INTERNAL_ERROR:
-		add_internal_error(line, run);
-		break;
-	default:
-		add(line, "%s",
-		    run->exit_reason == KVM_EXIT_HLT     ? "the guest halts"
-		    : run->exit_reason == KVM_EXIT_DEBUG ? "a step"
-							 : "not handled");
-	}
-}
-
-/* --trace: print the exit, which has been handled: an IN has its data. */
-static void print_exit(struct vm *vm)
-{
-	const struct kvm_run *run = vm->vcpu.kvm_run;
-	u32 len = run->io.size * run->io.count, shown = len < 16 ? len : 16;
-	const u8 *data = (const u8 *)run + run->io.data_offset;
-	struct line line = { 0 };
-	struct kvm_regs regs;
-
-	KVM(vm, vm->vcpu.fd, KVM_GET_REGS, &regs);
-	add(&line, "exit %llu: KVM_EXIT_%s, RIP 0x%llx: ", vm->history.exited,
-	    exit_name(run->exit_reason), regs.rip);
-	add_exit(&line, vm);
-	if (run->exit_reason == KVM_EXIT_IO) {
-		add(&line, ", count %u:", run->io.count);
-		add_bytes(&line, data, shown);
-		add(&line, "%s \"", shown < len ? "..." : "");
-		for (u32 i = 0; i < shown; i++)
-			add(&line, "%c",
-			    data[i] < ' ' || data[i] > '~' ? '.' : data[i]);
-		add(&line, "\"");
-	}
-	say(&line);
-}
-
-/* Remember the CPU's registers, and the instruction that it is to execute. */
-static void remember_cpu(struct vm *vm)
-{
-	struct history *h = &vm->history;
-
-	get_cpu(vm, &h->cpu);
-	memset(h->code, 0, sizeof(h->code));
-	read_guest(vm, code_address(&h->cpu), h->code, sizeof(h->code));
+	if (vm->sregs.cr0 & X86_CR0_PE)
+		read_guest(vm, entry, &desc, 8);
+	return segment((u16)selector, desc);
 }
 
 /*
- * --step: print the instruction that was executed, and the registers that it
- * changed. Some KVMs step over a HLT instead of telling that the guest halts:
- * then make that the exit, so that the run ends as it does with the others.
+ * The CPU is in the stub of a vector: put vm->regs and vm->sregs back to where
+ * the exception happened, as IRET would, by the frame that it has pushed (SDM
+ * "Exception- or Interrupt-Handler Procedures", "64-Bit Mode Stack Frame", and
+ * for real mode "Interrupt and Exception Handling"):
+ *
+ *	SP ->	[error code]	for some exceptions, but not by INT n
+ *		RIP, CS, RFLAGS
+ *		[RSP, SS]	from another ring, or in long mode
+ *
+ * Returns whether it was an INT n, which the code before RIP tells. Sets
+ * *error_code if there is one.
  */
-static void print_step(struct vm *vm)
+static bool unwind(struct vm *vm, int vector, u64 *error_code)
 {
-	u64 before[18], after[18]; /* rax to rflags, as they lie in kvm_regs */
-	u64 stub_offset;
-	bool halted;
-	struct line line = { 0 };
+	u64 word = gate_size(&vm->sregs) / 2; /* by the gate, not by CS */
+	u64 frame[6] = { 0 }, *f = frame;
+	bool by_int;
 
-	add(&line, "step: RIP 0x%llx:", vm->history.cpu.regs.rip);
-	add_bytes(&line, vm->history.code, sizeof(vm->history.code));
-	memcpy(before, &vm->history.cpu.regs, sizeof(before));
-	halted = vm->history.code[0] == stub[0];
-	remember_cpu(vm);
-	memcpy(after, &vm->history.cpu.regs, sizeof(after));
-	/*
-	 * In ring 3 it did not halt, but went to the handler of #GP. And some
-	 * step from the fault to behind the stub's HLT at once.
-	 */
-	stub_offset = after[16] - STUBS;
-	if ((halted && after[16] == before[16] + 1) ||
-	    (stub_offset < VECTORS * sizeof(stub) && stub_offset % 4 == 1))
-		vm->vcpu.kvm_run->exit_reason = KVM_EXIT_HLT;
-	for (int i = 0; i < 18; i++)
-		if (after[i] != before[i])
-			add(&line, " %s=%llx", reg_names[i], after[i]);
-	say(&line);
+	for (int i = 0; i < 6; i++, vm->regs.rsp += word)
+		read_guest(vm, stack_top(vm), &frame[i], word);
+	by_int = int_at(vm, find_segment(vm, f[1]).base + f[0] - 2) == vector;
+	/* #DF, #TS to #PF, #AC and #CP: bits 8, 10 to 14, 17 and 21. */
+	if (!by_int && word > 2 && vector < 32 && 0x227d00 >> vector & 1)
+		*error_code = *f++;
+	vm->regs.rip = f[0];
+	vm->sregs.cs = find_segment(vm, f[1]);
+	/* What single-stepping sets is KVM's, and not the guest's. */
+	vm->regs.rflags = f[2] & ~(vm->step ? X86_EFLAGS_TF : 0);
+	vm->regs.rsp -= (u64)(frame + 3 - f) * word;
+	if (word == 2)
+		vm->regs.rsp &= 0xffff;
+	if (word == 8 || (word == 4 && f[1] & 3)) {
+		vm->regs.rsp = f[3];
+		vm->sregs.ss = find_segment(vm, f[4]);
+	}
+	return by_int;
 }
 
-/* --stats: print what the run has cost. */
-static void print_stats(const struct vm *vm)
+/* Go on with which exception a vector is, after having unwound it. */
+static void more_exception(struct vm *vm, u32 vector)
 {
-	const struct history *h = &vm->history;
-	struct rusage usage;
-	char text[512] = "", *merged;
+	u64 error_code = 0;
 
-	warnx("KVM_RUN: %llu calls, %.6f s; outside of it: %.6f s", h->runs,
-	      (double)h->run_time / 1e9,
-	      (double)(now() - h->start - h->run_time) / 1e9);
-	for (u32 i = 0; i < ARRAY_SIZE(h->exits); i++)
-		if (h->exits[i])
-			warnx("KVM_EXIT_%s: %llu", exit_name(i), h->exits[i]);
-	warnx("I/O exits: %llu out, %llu in", h->out, h->in);
-	warnx("output: %llu bytes in %llu writes", vm->console.written,
-	      vm->console.writes);
-	if (getrusage(RUSAGE_SELF, &usage) == 0)
-		warnx("peak RSS: %ld KiB", usage.ru_maxrss);
-	if (h->ksm_fd >= 0 && read(h->ksm_fd, text, sizeof(text) - 1) > 0 &&
-	    (merged = strstr(text, "ksm_merging_pages")))
-		warnx("KSM: %.*s", (int)strcspn(merged, "\n"), merged);
+	if (unwind(vm, (int)vector, &error_code)) {
+		more_int(vm, "", (int)vector);
+		return;
+	}
+	more("exception %u, %s", vector,
+	     vector < ARRAY_SIZE(exceptions) ? exceptions[vector] : "reserved");
+	if (vector == PF_VECTOR || error_code)
+		more_error_code(vector, error_code);
+	if (vector == PF_VECTOR)
+		more("; CR2 is 0x%llx (%s)", vm->sregs.cr2,
+		     region_name(vm, vm->sregs.cr2));
 }
+
+/* Go on with an access. Returns its data; NULL if the exit is not for one. */
+static const u8 *more_access(const struct kvm_run *run)
+{
+	bool io = run->exit_reason == KVM_EXIT_IO;
+	bool write = io ? run->io.direction : run->mmio.is_write;
+	u32 size = io ? run->io.size : run->mmio.len;
+	const u8 *data =
+		io ? (const u8 *)run + run->io.data_offset : run->mmio.data;
+
+	if (!io && run->exit_reason != KVM_EXIT_MMIO)
+		return NULL;
+	more(write ? ": a %u-byte write of 0x%llx to" : ": a %u-byte read from",
+	     size, write ? number(data, size) : 0);
+	more(" %s 0x%llx", io ? "port" : "address",
+	     io ? run->io.port : run->mmio.phys_addr);
+	return data;
+}
+
+/* Go on with an exit that nothing handles. */
+static void more_exit(const struct kvm_run *run)
+{
+	more("KVM_EXIT_%s (%u)", exit_names[run->exit_reason % 64],
+	     run->exit_reason);
+	if (more_access(run))
+		more(", which is not there");
+	if (run->exit_reason == KVM_EXIT_SHUTDOWN)
+		more(": triple fault, an exception while the double fault's "
+		     "handler was entered (this may show a reset CPU)");
+	if (run->exit_reason == KVM_EXIT_INTERNAL_ERROR)
+		more(run->internal.suberror == KVM_INTERNAL_ERROR_EMULATION
+			     ? ": KVM cannot emulate an instruction (is it "
+			       "SSE? gcc and clang have -mgeneral-regs-only)"
+			     : ": KVM gave up, suberror %u",
+		     run->internal.suberror);
+}
+
+/*
+ * The guest has stopped: by this signal, or at an exit that nothing handles if
+ * it is 0. Leaves the registers in vm->regs and vm->sregs. Returns STATUS_OK if
+ * it halted; else says why it stopped and how things stood, and returns the
+ * status for that. kvm-pvm gives up at some INTs, and tries others again and
+ * again, without ever saying so.
+ */
+static int report(struct vm *vm, int signal)
+{
+	u32 reason = vm->kvm_run->exit_reason;
+
+	get_registers(vm);
+	if (!signal && reason == KVM_EXIT_HLT)
+		return STATUS_OK;
+	say("the guest %s: ", signal ? "stopped" : "failed");
+	if (signal)
+		more("%s", signal == TIME_OVER ? "its time is over (--timeout)"
+					       : strsignal(signal));
+	else if (find_vector(vm) >= 0)
+		more_exception(vm, (u32)find_vector(vm));
+	else if (reason != KVM_EXIT_INTERNAL_ERROR ||
+		 !more_int(vm, "", int_at(vm, code_address(vm))))
+		more_exit(vm->kvm_run);
+	if (signal)
+		more_int(vm, ": ", int_at(vm, code_address(vm)));
+	more(vm->guessed ? " (real mode was a guess: -s, -p, -l?)\n" : "\n");
+	print_state(vm);
+	return signal ? stop_status(signal) : STATUS_GUEST;
+}
+
+/* ====================================================================== 9 ===
+ * Watching it run: --verbose, --trace, --step, --stats
+ *
+ * What the options show of a run that goes well.
+ */
 
 /* --verbose: draw the memory map, the end of RAM on top. */
 static void show_map(const struct vm *vm)
 {
 	u64 end = vm->mem_size;
 
-	warnx("memory map: +--- 0x%llx", end);
-	warnx("            |    RAM above the image, the stack");
-	warnx("            +--- 0x%llx", vm->image_end);
-	warnx("            |    the image");
-	end = vm->image_start;
-	for (size_t i = ARRAY_SIZE(regions); i-- > 0; end = regions[i].start) {
-		bool used = false;
-
-		if (regions[i].start == end)
+	for (int i = ROW_END - 1; i >= 0; i--) {
+		if (vm->map[i].start >= end)
 			continue;
-		/* Nothing is written between the tables and the image. */
-		for (u64 a = regions[i].start; a < end && a < IMAGE; a++)
-			used |= vm->mem[a] != 0;
-		warnx("            +--- 0x%llx", end);
-		warnx("            |    %s%s", regions[i].name,
-		      used ? "" : " (all zero)");
+		say("  +--- 0x%llx\n", end);
+		say("  |    %s\n", vm->map[i].name);
+		end = vm->map[i].start;
 	}
-	warnx("            +--- 0x0");
-}
-
-/* --verbose: decode the GDT, as it stands in guest memory. */
-static void show_gdt(const struct vm *vm, const struct kvm_dtable *gdt)
-{
-	for (u32 i = 0; i * 8 < gdt->limit; i++) {
-		u64 d = number(vm->mem + gdt->base + i * 8, 8);
-
-		warnx("GDT: selector 0x%02x = %016llx: base 0x%llx, limit "
-		      "0x%llx%s, type %llu, dpl %llu%s%s%s",
-		      i * 8, d, (d >> 16 & 0xffffff) | (d >> 56 << 24),
-		      (d & 0xffff) | (d >> 32 & 0xf0000),
-		      d >> 55 & 1 ? " pages" : "", d >> 40 & 0xf, d >> 45 & 3,
-		      d >> 47 & 1 ? ", present" : "",
-		      d >> 53 & 1 ? ", 64-bit" : "",
-		      d >> 54 & 1 ? ", 32-bit" : "");
-	}
+	say("  +--- 0x0\n");
 }
 
 /*
- * --verbose: print the page table at an address, and those below it, as the CPU
- * would walk them. It is one of level 1 (of 4 KiB pages) to 4, maps what is
- * from base on, and has entries of size bytes. Large pages in a row are one
- * line.
+ * --verbose: print the way of an address through the page tables, as the CPU
+ * walks them: in each an index, which is a part of the address, leads to an
+ * entry, which leads to the next one, until PS says that it is a page.
  */
-static void show_table(const struct vm *vm, u64 table, int level, u64 base,
-		       u32 size)
+static void show_walk(const struct vm *vm, u64 address)
 {
-	static const char *const names[] = { "", "PT", "PD", "PDPT", "PML4" };
-	static const char *const flags[64] = {
-		"PRESENT", "RW", "USER", "PWT", "PCD",
-		"A",       "D",  "PS",   "G",   [63] = "NX"
-	};
-	u32 entries = 4096 / size, next;
-	int shift = 12 + (level - 1) * (size == 8 ? 9 : 10);
+	static const char names[][5] = { "PD", "PDPT", "PML4" };
+	bool lma = vm->sregs.efer & EFER_LMA;
+	int level = lma ? 2 : 0, shift = lma ? 39 : 22, bits = lma ? 9 : 10;
+	u64 entry = vm->sregs.cr3, size = lma ? 8 : 4;
 
-	if (table > vm->mem_size - 4096)
-		return;
-	for (u32 i = 0; i < entries; i = next) {
-		u64 entry = number(vm->mem + table + i * size, size);
-		u64 page = 1ull << shift;
-		struct line line = { 0 };
+	say("address 0x%llx: CR3 = 0x%llx\n", address, entry);
+	for (; !(entry & PDE64_PS); level--, shift -= bits) {
+		u64 index = address >> shift & ((1u << bits) - 1);
+		u64 table = entry & ~0xfffull;
 
-		next = i + 1;
-		if (!(entry & PDE64_PRESENT))
-			continue;
-		while ((entry & PDE64_PS) && next < entries &&
-		       number(vm->mem + table + next * size, size) ==
-			       entry + (next - i) * page)
-			next++;
-		add(&line, "%*s%s[%u", 2 * (4 - level), "", names[level], i);
-		if (next > i + 1)
-			add(&line, "..%u", next - 1);
-		add(&line, "] = 0x%llx", entry);
-		add_bits(&line, " ", flags, entry & ~(page - 4096));
-		add(&line, ": 0x%llx to 0x%llx", base + i * page,
-		    base + next * page - 1);
-		say(&line);
-		if (level > 1 && !(entry & PDE64_PS))
-			show_table(vm, entry & 0xffffffffff000, level - 1,
-				   base + i * page, size);
+		entry = number(vm->mem + table + index * size, size);
+		say("  %s[%llu] = 0x%llx", names[level], index, entry);
+		more_bits(" ", entry_bits, entry & 0xfff);
+		more("\n");
 	}
+	size = 1ull << (shift + bits); /* of the page */
+	say("  physical address 0x%llx\n",
+	    (entry & ~(size - 1)) + address % size);
 }
 
 /* --verbose: show what has been set up, from guest memory and from KVM. */
-static void show_machine(struct vm *vm, u64 entry)
+static void show_machine(struct vm *vm)
 {
-	u64 addresses[] = { entry, vm->mem_size };
-	struct cpu cpu;
-
-	get_cpu(vm, &cpu);
+	get_registers(vm);
 	show_map(vm);
-	if (cpu.sregs.cr0 & X86_CR0_PE)
-		show_gdt(vm, &cpu.sregs.gdt);
-	if (cpu.sregs.cr0 & X86_CR0_PG)
-		show_table(vm, cpu.sregs.cr3 & ~0xfffull,
-			   cpu.sregs.efer & EFER_LMA ? 4 : 2, 0,
-			   cpu.sregs.efer & EFER_LMA ? 8 : 4);
-	print_registers(&cpu);
-	for (size_t i = 0; i < ARRAY_SIZE(addresses); i++) {
-		struct kvm_translation tr = { .linear_address = addresses[i] };
-
-		KVM(vm, vm->vcpu.fd, KVM_TRANSLATE, &tr);
-		warnx("KVM_TRANSLATE of 0x%llx: %s 0x%llx", addresses[i],
-		      tr.valid ? "valid, physical address" : "not valid,",
-		      tr.physical_address);
+	for (u64 i = 0; vm->mode->bits > 16 && i < vm->sregs.gdt.limit; i += 8)
+		say("GDT: selector 0x%02llx = %016llx\n", i,
+		    number(vm->mem + GDT + i, 8));
+	if (vm->mode->map) {
+		show_walk(vm, vm->regs.rip);
+		show_walk(vm, vm->mem_size - 1);
 	}
+	print_registers(vm);
 }
 
 /*
- * The guest has stopped. Returns STATUS_OK if it halted by itself; else says
- * why it stopped and how things stood, and returns the status for that.
+ * --trace: print the exit, which has been handled: an IN has its data. Of that
+ * the first bytes are shown, as characters or as \xNN.
  */
-static int report(struct vm *vm, int stopped_by)
+static void print_exit(const struct vm *vm)
 {
-	int status = STATUS_GUEST;
-	u32 reason = vm->vcpu.kvm_run->exit_reason;
-	struct cpu *cpu = &vm->history.cpu;
-	struct line why = { 0 };
+	const struct kvm_run *run = vm->kvm_run;
+	u32 len = run->io.size * run->io.count;
+	struct kvm_regs regs;
+	const u8 *data;
 
-	get_cpu(vm, cpu);
-	if (stopped_by == SIGALRM) {
-		add(&why, "stopped: its time is over (--timeout)");
-		status = STATUS_TIMEOUT;
-	} else if (stopped_by) {
-		add(&why, "stopped: signal %d, %s", stopped_by,
-		    strsignal(stopped_by));
-		status = STATUS_SIGNAL + stopped_by;
-	} else if (reason != KVM_EXIT_HLT) {
-		add(&why, "failed: ");
-		add_exit(&why, vm);
-		add(&why, "%s (KVM_EXIT_%s, %u)",
-		    reason == KVM_EXIT_IO ? ", which is not there" : "",
-		    exit_name(reason), reason);
-	} else if (!unwind_exception(vm, cpu, &why)) {
-		return STATUS_OK;
+	KVM(vm->vcpu_fd, KVM_GET_REGS, &regs);
+	say("exit %llu: KVM_EXIT_%s, RIP 0x%llx", vm->exited,
+	    exit_names[run->exit_reason % 64], regs.rip);
+	data = more_access(run);
+	if (run->exit_reason == KVM_EXIT_IO) {
+		more(", count %u: \"", run->io.count);
+		for (u32 i = 0; i < len && i < 16; i++)
+			more(data[i] < ' ' || data[i] > '~' ? "\\x%02x" : "%c",
+			     data[i]);
+		more(len > 16 ? "\"..." : "\"");
 	}
-	console_flush(&vm->console);
-	warnx("the guest %s", why.text);
-	print_cpu(vm, cpu);
-	return status;
+	more("\n");
 }
 
-/* ====================================================================== 9 ===
- * The run loop, behind a locked door
+/*
+ * --step: print the registers that have changed since the last time, and the
+ * instruction that comes next; nothing if none has. Leaves the registers in
+ * vm->regs. Returns whether that is a HLT in ring 0, where the run has to end:
+ * some KVMs step over it, and would not tell of it.
+ */
+static bool print_step(struct vm *vm)
+{
+	struct kvm_regs old = vm->regs;
+	const u64 *before = &old.rax, *after = &vm->regs.rax;
+	u8 code[8] = { 0 };
+	size_t n;
+
+	get_registers(vm);
+	n = read_guest(vm, code_address(vm), code, sizeof(code));
+	if (memcmp(&old, &vm->regs, sizeof(old)) != 0) {
+		say("step:");
+		for (int i = 0; i < 18; i++)
+			if (after[i] != before[i])
+				more(" %s=%llx", reg_names[i], after[i]);
+		more("; next:");
+		for (size_t i = 0; i < n; i++)
+			more(" %02x", code[i]);
+		more("\n");
+	}
+	return code[0] == 0xf4 && vm->sregs.ss.dpl == 0;
+}
+
+/* --stats: print what the run has cost. */
+static void print_stats(const struct vm *vm)
+{
+	say("KVM_RUN: %llu exits, %.6f s; outside of it: %.6f s\n", vm->exited,
+	    vm->run_time, now() - vm->start - vm->run_time);
+	for (u32 i = 0; i < 64; i++)
+		if (vm->exits[i])
+			say("KVM_EXIT_%s: %llu\n", exit_names[i], vm->exits[i]);
+}
+
+/* ===================================================================== 10 ===
+ * The run loop, its timer and signals, and the locked door
  *
  * KVM_RUN lets the CPU execute the guest until the guest does something that
  * the hypervisor has to handle; then the reason is in kvm_run. We handle it,
@@ -1790,218 +1503,210 @@ static int report(struct vm *vm, int stopped_by)
  * that arrives while the guest runs makes KVM_RUN fail with EINTR. One that
  * arrives before that would be lost, so the handler sets immediate_exit, which
  * makes the next KVM_RUN fail in the same way (KVM API, 5, "immediate_exit").
+ *
+ * Two timers send signals that nobody else does, SIGRTMIN for a tick and
+ * TIME_OVER, so that those which this process was started with, like SIGALRM,
+ * mean what they mean to any program.
  */
-enum { TICK = 20000 }; /* microseconds: how late --timeout, or output, may be */
 
-/* For the signal handler: which CPU to interrupt, and when time is over. */
+/*
+ * The signal that ends the run, 0 until there is one; how many ticks there have
+ * been since; and which CPU to interrupt.
+ */
+static volatile sig_atomic_t stop_signal, overtime;
 static struct kvm_run *signal_run;
-static u64 deadline = -1ull; /* never */
 
-/* SIGALRM is the timer's tick, and stops the guest only at the deadline. */
+/*
+ * Remember the first signal that ends the run, and interrupt the guest. A
+ * second later the run is still not over, because nobody reads its output: end
+ * it here, with the status that is due.
+ */
 static void handle_signal(int number)
 {
-	if (!stop_signal && (number != SIGALRM || now() >= deadline))
+	if (number != SIGRTMIN && !stop_signal)
 		stop_signal = number;
+	if (number == SIGRTMIN && stop_signal && ++overtime > NS / TICK)
+		_exit(stop_status(stop_signal));
 	signal_run->immediate_exit = 1;
 }
 
+/* Send a signal after so many nanoseconds, and after each interval; 0: none. */
+static void start_timer(int number, u64 ns, long interval)
+{
+	struct sigevent event = { .sigev_signo = number };
+	struct itimerspec spec = { { 0, interval },
+				   { (time_t)(ns / NS), (long)(ns % NS) } };
+	timer_t timer;
+
+	MUST(timer_create(CLOCK_MONOTONIC, &event, &timer));
+	MUST(timer_settime(timer, 0, &spec, NULL));
+}
+
 /*
- * From here on SIGINT and SIGTERM end the run with a report, and so does the
- * end of --timeout. For that, and for output that waits in the ring of
- * --coalesce while the guest does not exit, a timer ticks.
+ * From here on SIGINT and SIGTERM end the run with a report, unless our parent
+ * ignored them, and so does the end of --timeout. Our own signals are
+ * unblocked, whatever mask our parent left. signal(3) sets SA_RESTART: a signal
+ * cuts no write() short. KVM_RUN fails with EINTR all the same.
  */
 static void catch_signals(struct vm *vm)
 {
-	const struct sigaction action = { .sa_handler = handle_signal };
-	const struct timeval tick = { .tv_usec = TICK };
-	const struct itimerval timer = { tick, tick };
+	sigset_t ours = { 0 }; /* none yet */
 
-	signal_run = vm->vcpu.kvm_run;
-	if (vm->opts.timeout > 0)
-		deadline = now() + (u64)(vm->opts.timeout * 1e9);
-	if (sigaction(SIGINT, &action, NULL) ||
-	    sigaction(SIGTERM, &action, NULL) ||
-	    sigaction(SIGALRM, &action, NULL))
-		host_error("sigaction");
-	if ((vm->opts.timeout > 0 || vm->vcpu.ring) &&
-	    setitimer(ITIMER_REAL, &timer, NULL))
-		host_error("setitimer");
+	signal_run = vm->kvm_run;
+	if (MUST(signal(SIGINT, handle_signal)) == (long)SIG_IGN)
+		signal(SIGINT, SIG_IGN);
+	if (MUST(signal(SIGTERM, handle_signal)) == (long)SIG_IGN)
+		signal(SIGTERM, SIG_IGN);
+	MUST(signal(SIGRTMIN, handle_signal));
+	MUST(signal(TIME_OVER, handle_signal));
+	sigaddset(&ours, SIGRTMIN);
+	sigaddset(&ours, TIME_OVER);
+	sigaddset(&ours, SIGSYS);
+	MUST(sigprocmask(SIG_UNBLOCK, &ours, NULL));
+	start_timer(SIGRTMIN, TICK, TICK);
+	if (vm->timeout)
+		start_timer(TIME_OVER, vm->timeout, 0);
 }
 
 /*
  * Should a guest ever get control of this process, through a mistake in KVM or
- * here, it shall find that the process can do next to nothing: from lock_door()
- * on the kernel kills it at any system call but the few that are listed there.
+ * here, it finds that the process can do next to nothing: from lock_door()
+ * on the kernel refuses any system call but the few that are listed there.
  *
  * The list is a program for a small machine in the kernel, which runs it at
  * each system call (Documentation/userspace-api/seccomp_filter.rst in Linux's
- * source). LOAD loads a field of struct seccomp_data; IF_EQUAL compares it, and
- * skips as many instructions as it says for either case.
+ * source). LOAD loads a field of struct seccomp_data, an argument's low half;
+ * IF_EQUAL compares it, and skips as many instructions as it says for either
+ * case. What is refused sends SIGSYS, and is not made.
  */
-#define NR     offsetof(struct seccomp_data, nr)
-#define ARCH   offsetof(struct seccomp_data, arch)
-#define ARG(n) offsetof(struct seccomp_data, args[n]) /* its low 32 bits */
-
-#define LOAD(field) BPF_STMT(BPF_LD | BPF_W | BPF_ABS, field)
+#define LOAD(field) \
+	BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, field))
 #define IF_EQUAL(value, then, other) \
 	BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, then, other)
-#define RETURN(action) BPF_STMT(BPF_RET | BPF_K, action)
+#define ALLOW(value) \
+	IF_EQUAL(value, 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
+#define REFUSE BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP)
+
+/* A system call was refused: say which, and end. */
+static void handle_refusal(int number, siginfo_t *info, void *context)
+{
+	fflush(stdout);
+	warnx("refused system call %d: see lock_door()", info->si_syscall);
+	_exit(STATUS_HOST);
+}
 
 /*
- * Allow a call if a field has a value: one of the arguments, or the number
- * again where any arguments will do. Before and after it, the number is loaded.
+ * Install the filter. The numbers mean these calls only on the 64-bit way into
+ * the kernel; those of x32 have another bit, and equal none here. A kernel
+ * without seccomp is no error, but is told.
  */
-#define ALLOW(nr, field, value) \
-	IF_EQUAL(nr, 0, 4), LOAD(field), IF_EQUAL(value, 0, 1), \
-		RETURN(SECCOMP_RET_ALLOW), LOAD(NR)
-
-/* The sanitizers map memory and, to look for leaks, even start a process. */
-#ifdef SANITIZE
-#define REFUSE SECCOMP_RET_ALLOW
-#else
-#define REFUSE SECCOMP_RET_KILL_PROCESS
-#endif
-
-/*
- * Install the filter. KVM_RUN, the most frequent call, comes first. The numbers
- * mean these calls only on the 64-bit way into the kernel; those of x32 have
- * another bit, and so are equal to none here. A kernel without seccomp is no
- * error, but is told.
- */
-static void lock_door(const struct vm *vm)
+static void install_filter(void)
 {
 	struct sock_filter code[] = {
-		LOAD(ARCH),
+		LOAD(arch),
 		IF_EQUAL(AUDIT_ARCH_X86_64, 1, 0),
-		RETURN(REFUSE),
-		LOAD(NR),
-		ALLOW(SYS_ioctl, ARG(1), KVM_RUN),
-		ALLOW(SYS_ioctl, ARG(1), KVM_GET_REGS),
-		ALLOW(SYS_ioctl, ARG(1), KVM_GET_SREGS),
-		ALLOW(SYS_ioctl, ARG(1), KVM_TRANSLATE),
-		ALLOW(SYS_write, ARG(0), STDOUT_FILENO),
-		ALLOW(SYS_write, ARG(0), STDERR_FILENO),
-		ALLOW(SYS_poll, NR, SYS_poll), /* console_ready() */
-		/* After ^Z, poll() goes on as this call. */
-		ALLOW(SYS_restart_syscall, NR, SYS_restart_syscall),
-		/* The way back from handle_signal(). */
-		ALLOW(SYS_rt_sigreturn, NR, SYS_rt_sigreturn),
-		/* now(), where the kernel's clock cannot be read without it. */
-		ALLOW(SYS_clock_gettime, NR, SYS_clock_gettime),
-		/* --stats; without it the file's number, -1, is no file's. */
-		ALLOW(SYS_getrusage, ARG(0), RUSAGE_SELF),
-		ALLOW(SYS_read, ARG(0), (u32)vm->history.ksm_fd),
-		ALLOW(SYS_exit_group, NR, SYS_exit_group),
-		/* No call at all: how strace -e inject skips one. */
-		ALLOW(-1u, NR, -1u),
-		RETURN(REFUSE),
+		REFUSE,
+		LOAD(nr),
+		IF_EQUAL(SYS_ioctl, 0, 10),
+		LOAD(args[1]),
+		ALLOW(KVM_RUN), /* first: it is made again and again */
+		ALLOW(KVM_GET_REGS),
+		ALLOW(KVM_GET_SREGS),
+		ALLOW(KVM_TRANSLATE),
+		REFUSE,
+		IF_EQUAL(SYS_write, 0, 6),
+		LOAD(args[0]),
+		ALLOW(STDOUT_FILENO),
+		ALLOW(STDERR_FILENO),
+		REFUSE,
+		ALLOW(SYS_rt_sigreturn), /* the way back from a handler */
+		ALLOW(SYS_exit_group),
+		ALLOW(SYS_clock_gettime), /* now(), if the kernel must help */
+		ALLOW(-1u), /* no call: how strace -e inject skips one */
+		REFUSE,
 	};
 	const struct sock_fprog program = { ARRAY_SIZE(code), code };
 
-	/* The kernel wants the promise that no setuid program will be run. */
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-		host_error("prctl PR_SET_NO_NEW_PRIVS");
-	if (!prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
-		return;
-	if (errno != EINVAL && errno != ENOSYS)
-		host_error("prctl PR_SET_SECCOMP");
-	warnx("this kernel lacks seccomp: the guest is not locked in");
-}
-
-/* --step: have KVM_RUN return after each instruction. */
-static void enable_steps(struct vm *vm)
-{
-	struct kvm_guest_debug debug = {
-		.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP,
-	};
-
-	KVM(vm, vm->vcpu.fd, KVM_SET_GUEST_DEBUG, &debug);
-	remember_cpu(vm);
+	if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
+		warn("the guest is not locked in: seccomp");
 }
 
 /*
- * Take what the ring has. Its indices are shared with the kernel: one that is
- * not within the page, which has room for so many entries, is not used.
+ * From here on only the calls of the filter can be made. A refused one is named
+ * by handle_refusal(): 14 or 20 mostly means that glibc was about to report a
+ * memory error.
  */
-static void drain_ring(struct vm *vm)
+static void lock_door(void)
 {
-	struct kvm_coalesced_mmio_ring *ring = vm->vcpu.ring;
-	const u32 entries =
-		(4096 - sizeof(*ring)) / sizeof(ring->coalesced_mmio[0]);
+	const struct sigaction action = { .sa_sigaction = handle_refusal,
+					  .sa_flags = SA_SIGINFO };
 
-	while (ring) {
-		u32 first = ring->first;
-
-		if (first >= entries ||
-		    first == __atomic_load_n(&ring->last, __ATOMIC_ACQUIRE))
-			break;
-		console_put(&vm->console, ring->coalesced_mmio[first].data, 1);
-		__atomic_store_n(&ring->first, (first + 1) % entries,
-				 __ATOMIC_RELEASE);
-	}
+#ifdef SANITIZE /* sanitizers map memory, and even start a process */
+	return;
+#endif
+	MUST(sigaction(SIGSYS, &action, NULL));
+	/* The kernel wants the promise that no setuid program will be run. */
+	MUST(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+	install_filter();
 }
 
-/* KVM_RUN, counted, and timed for --stats. Returns false on a signal. */
+/*
+ * KVM_RUN, counted, and timed for --stats. Returns true when the guest has
+ * exited, and only then exit_reason means something; false on a signal.
+ */
 static bool run_vcpu(struct vm *vm)
 {
-	struct kvm_run *run = vm->vcpu.kvm_run;
-	struct history *h = &vm->history;
-	u64 before = vm->opts.stats ? now() : 0;
-	int ret = ioctl(vm->vcpu.fd, KVM_RUN, 0);
+	double before = vm->stats ? now() : 0;
+	int ret = ioctl(vm->vcpu_fd, KVM_RUN, 0), error = errno;
 
-	if (ret < 0 && errno != EINTR && errno != EAGAIN) {
-		console_flush(&vm->console);
+	drain_ring(vm); /* what came before the exit, before the exit */
+	if (vm->stats)
+		vm->run_time += now() - before;
+	if (ret < 0 && error == EINTR)
+		return false;
+	if (ret < 0) {
+		flush_output();
+		errno = error;
 		host_error("KVM_RUN");
 	}
-	drain_ring(vm); /* what came before the exit, before the exit */
-	if (vm->opts.stats)
-		h->run_time += now() - before;
-	h->runs++;
-	/* Only after success does exit_reason mean something. */
-	if (ret < 0)
-		return false;
-	h->exited++;
-	if (run->exit_reason < ARRAY_SIZE(h->exits))
-		h->exits[run->exit_reason]++;
-	if (run->exit_reason == KVM_EXIT_IO)
-		(*(run->io.direction == KVM_EXIT_IO_OUT ? &h->out : &h->in))++;
+	vm->exited++;
+	vm->exits[vm->kvm_run->exit_reason % 64]++;
 	return true;
 }
 
-/* Run the guest to its end. Returns STATUS_OK when it halted. */
-static int run_vm(struct vm *vm)
+/*
+ * Run the guest to its end. Returns the exit status for that, which is
+ * STATUS_OK when it halted.
+ */
+static int run_guest(struct vm *vm)
 {
-	struct kvm_run *run = vm->vcpu.kvm_run;
-	bool io = false; /* the last exit was for I/O, and has been handled */
+	struct kvm_run *run = vm->kvm_run;
+	bool io;
 
-	while (!vm->stopped) {
-		/* To step, let KVM_RUN complete the I/O, and nothing more. */
-		if (vm->opts.step && io)
-			run->immediate_exit = 1;
+	while (vm->status < 0) {
+		if (vm->step && !run->immediate_exit && print_step(vm))
+			return STATUS_OK;
 		if (!run_vcpu(vm)) {
+			/* In this order, or a signal could be missed. */
 			run->immediate_exit = 0;
+			flush_output();
 			if (stop_signal)
 				return report(vm, stop_signal);
-			console_flush(&vm->console);
-			if (vm->opts.step && io)
-				print_step(vm);
-			io = false;
 			continue;
 		}
 		io = run->exit_reason == KVM_EXIT_IO && handle_io(vm);
-		if (vm->opts.trace)
+		if (vm->trace)
 			print_exit(vm);
-		if (vm->opts.step && (run->exit_reason == KVM_EXIT_DEBUG ||
-				      run->exit_reason == KVM_EXIT_HLT))
-			print_step(vm);
-		if (!io &&
-		    !(vm->opts.step && run->exit_reason == KVM_EXIT_DEBUG))
+		if (!io && !(vm->step && run->exit_reason == KVM_EXIT_DEBUG))
 			return report(vm, 0);
+		/* To step, let KVM_RUN complete the I/O, and nothing more. */
+		if (io && vm->step)
+			run->immediate_exit = 1;
 	}
 	return vm->status;
 }
 
-/* ===================================================================== 10 ===
+/* ===================================================================== 11 ===
  * The verdict and the command line
  */
 
@@ -2011,211 +1716,146 @@ static int run_vm(struct vm *vm)
  */
 static int check(struct vm *vm)
 {
-	const struct mode *mode = vm->opts.mode;
-	u64 rax = 0, memval = 0;
-	bool right;
+	size_t size = vm->mode->bits / 8; /* what the mode's guest writes */
+	u64 rax = number(&vm->regs.rax, size);
+	u64 memval = number(vm->mem + RESULT, size);
+	bool right = rax == 42 && memval == 42;
 
-	/* As many bytes of each as the mode's guest writes. */
-	memcpy(&rax, &vm->history.cpu.regs.rax, mode->width);
-	memcpy(&memval, vm->mem + RESULT, mode->width);
-	right = rax == 42 && memval == 42;
-	warnx("%s: %s is %llu, memory at 0x%x is %llu: %s", mode->name,
-	      mode->accumulator, rax, RESULT, memval,
-	      right ? "as expected" : "wrong, 42 was expected in both");
+	say("%s: %s is %llu, memory at 0x%x is %llu: %s\n", vm->mode->name,
+	    vm->mode->rax, rax, RESULT, memval,
+	    right ? "as expected" : "wrong, 42 was expected in both");
 	return right ? STATUS_OK : STATUS_GUEST;
 }
 
-#define USAGE "usage: simple-kvm [-r | -s | -p | -l] [OPTION]... [IMAGE]"
-
-static const char help[] = USAGE
-	"\n"
-	"Run a small guest in a virtual machine, and print what it writes to\n"
-	"port 0xE9.\n"
-	"\n"
-	"  -r, --real          in real mode: the default, but for ELF files\n"
-	"  -s, --protected     in protected mode\n"
-	"  -p, --paged         in protected mode with 32-bit paging\n"
-	"  -l, --long          in long mode, the 64-bit one\n"
-	"\n"
-	"  -m, --memory SIZE   guest RAM: 1M to 3G, suffix K, M or G; else 2M\n"
-	"  -t, --timeout SEC   stop the guest after SEC seconds, 0.5 for "
-	"example\n"
-	"  -c, --coalesce      let KVM collect output, and hand over batches\n"
-	"  -v, --verbose       tell what is set up, and how\n"
-	"      --trace         print every VM exit\n"
-	"      --step          print every instruction\n"
-	"      --stats         print counts, times and memory at the end\n"
-	"  -h, --help          print this help\n"
-	"  -V, --version       print the version\n"
-	"\n"
-	"IMAGE is an ELF file, or a flat one that is loaded and entered at\n"
-	"0x8000. An ELF file runs in protected mode, or in long mode if it is\n"
-	"64-bit, unless an option says otherwise. Without IMAGE the mode's\n"
-	"built-in guest runs, which must leave 42 in AX, EAX or RAX and at\n"
-	"0x400.\n"
-	"\n"
-	"Exit status: 0 the guest halted, with the right result if built in;\n"
-	"1 it failed; 2 bad option or image; 3 KVM or the host failed;\n"
-	"124 its time was over; 128 + N signal N stopped it; (v << 1) | 1 it\n"
-	"wrote v to port 0xF4.\n";
-
-/* End with what is wrong with the command line, and how it should be. */
-static void __attribute__((noreturn)) usage(const char *wrong)
+/* A guest has halted without a word: say the likeliest cause, if any. */
+static void explain_halt(const struct vm *vm)
 {
-	if (wrong)
-		warnx("%s", wrong);
-	warnx(USAGE);
-	errx(STATUS_USAGE, "try 'simple-kvm --help'");
+	if (vm->regs.rflags & X86_EFLAGS_IF)
+		say("the guest waits for an interrupt: none ever comes\n");
+	else if (vm->image_size == 512 && number(vm->image + 510, 2) == 0xaa55)
+		say("no output: boot sectors want address 0x7c00 and a BIOS\n");
+	else if (vm->guessed)
+		say("no output: real mode was a guess; try -s, -p or -l\n");
 }
 
-/* Print a text that was asked for, and end. */
-static void __attribute__((noreturn)) print_and_exit(const char *text)
+/* A time in seconds, with a fraction if one likes; returns nanoseconds. */
+static u64 parse_seconds(const char *text, struct argp_state *state)
 {
-	if (fputs(text, stdout) == EOF || fflush(stdout) == EOF)
-		err(STATUS_HOST, "write to standard output");
-	exit(STATUS_OK);
+	char *end;
+	double seconds = strtod(text, &end);
+
+	if (end == text || *end || !(seconds > 0 && seconds <= 1e9))
+		argp_error(state, "--timeout takes seconds above 0, like 0.5");
+	return (u64)(seconds * NS) + 1; /* never 0 */
 }
 
-/* A time in seconds: decimal digits, with a fraction if one likes. */
-static double parse_seconds(const char *text)
+/* A size that RAM can have, in bytes, or with suffix K, M or G. */
+static u64 parse_size(const char *text, struct argp_state *state)
 {
-	double seconds = strtod(text, NULL);
+	char *end;
+	u64 size = strtoull(text, &end, 10); /* the largest if it overflows */
+	const char *suffix = *end ? strchr("KMG", *end) : NULL;
 
-	/* strtod() knows more than decimals: exponents, hex, inf, spaces. */
-	if (strspn(text, "0123456789.") != strlen(text) ||
-	    strchr(text, '.') != strrchr(text, '.') || seconds <= 0 ||
-	    seconds > 1e9)
-		usage("--timeout takes a number of seconds above 0, like 0.5");
-	return seconds;
-}
-
-/* A size that RAM can have, in bytes: digits, and K, M or G if one likes. */
-static u64 parse_size(const char *text)
-{
-	const u64 least = 1 << 20, most = 3ull << 30;
-	size_t digits = strspn(text, "0123456789");
-	u64 size = strtoull(text, NULL, 10); /* the largest if it overflows */
-	const char *suffix = strchr("KMG", text[digits]);
-
-	if (text[digits] && suffix && size <= most)
+	if (suffix && end++ && size <= MOST_RAM)
 		size <<= 10 * (suffix - "KMG" + 1);
-	if (digits == 0 || (text[digits] && (!suffix || text[digits + 1])) ||
-	    size < least || size > most || size % 4096)
-		usage("--memory takes a size from 1M to 3G, a multiple of 4K");
+	if (*end || size < 1 << 20 || size > MOST_RAM || size % PAGE_SIZE)
+		argp_error(state, "--memory takes 1M to 3G, a multiple of 4K");
 	return size;
 }
 
-/* Read the command line; does not return when it is wrong. */
-static struct options parse_options(int argc, char *argv[])
+/* Options without a letter, by numbers that are no character's. */
+enum { TRACE = 256, STEP, STATS };
+
+static const struct argp_option options[] = {
+	{ "real", 'r', NULL, 0, "Real mode: the default of flat images", 0 },
+	{ "protected", 's', NULL, 0, "Protected mode", 0 },
+	{ "paged", 'p', NULL, 0, "Protected mode with 32-bit paging", 0 },
+	{ "long", 'l', NULL, 0, "Long mode, the 64-bit one", 0 },
+	{ "memory", 'm', "SIZE", 0, "Guest RAM: 1M to 3G; else 2M", 1 },
+	{ "timeout", 't', "SEC", 0, "Stop the guest after SEC seconds", 1 },
+	{ "coalesce", 'c', NULL, 0, "Let KVM collect output in batches", 1 },
+	{ "verbose", 'v', NULL, 0, "Tell what is set up, and how", 1 },
+	{ "trace", TRACE, NULL, 0, "Print every VM exit", 1 },
+	{ "step", STEP, NULL, 0, "Print every instruction", 1 },
+	{ "stats", STATS, NULL, 0, "Print counts and times at the end", 1 },
+	{ NULL, 'h', NULL, OPTION_HIDDEN, NULL, 0 }, /* as --help */
+	{ 0 },
+};
+
+/* For argp(3): take one option or argument, whose key this is. */
+static error_t parse_option(int key, char *arg, struct argp_state *state)
 {
-	struct options opts = { .mem_size = RAM_SIZE };
-	const struct option long_options[] = {
-		{ "real", no_argument, NULL, 'r' },
-		{ "protected", no_argument, NULL, 's' },
-		{ "paged", no_argument, NULL, 'p' },
-		{ "long", no_argument, NULL, 'l' },
-		{ "memory", required_argument, NULL, 'm' },
-		{ "timeout", required_argument, NULL, 't' },
-		{ "coalesce", no_argument, NULL, 'c' },
-		{ "verbose", no_argument, &opts.verbose, 1 },
-		{ "trace", no_argument, &opts.trace, 1 },
-		{ "step", no_argument, &opts.step, 1 },
-		{ "stats", no_argument, &opts.stats, 1 },
-		{ "help", no_argument, NULL, 'h' },
-		{ "version", no_argument, NULL, 'V' },
-		{ NULL, 0, NULL, 0 },
-	};
-	int c;
+	struct vm *vm = state->input;
+	const struct mode *mode = modes, *end = modes + ARRAY_SIZE(modes);
+	bool *flag = key == 'c'     ? &vm->coalesce
+		     : key == 'v'   ? &verbose
+		     : key == TRACE ? &vm->trace
+		     : key == STEP  ? &vm->step
+		     : key == STATS ? &vm->stats
+				    : NULL;
 
-	argv[0] = program_invocation_short_name; /* as err() begins a line */
-	while ((c = getopt_long(argc, argv, "rsplm:t:cvhV", long_options,
-				NULL)) != -1) {
-		const struct mode *mode = find_mode(c);
-
-		if (c == '?')
-			usage(NULL); /* getopt_long has said what is wrong */
-		if (c == 'h')
-			print_and_exit(help);
-		if (c == 'V')
-			print_and_exit("simple-kvm " VERSION "\n");
-		if (mode && opts.mode && opts.mode != mode)
-			usage("only one mode can be chosen");
-		if (mode)
-			opts.mode = mode;
-		if (c == 'm')
-			opts.mem_size = parse_size(optarg);
-		if (c == 't')
-			opts.timeout = parse_seconds(optarg);
-		if (c == 'c')
-			opts.coalesce = 1;
-		if (c == 'v')
-			opts.verbose = 1;
-	}
-	if (argc - optind > 1)
-		usage("only one image can be run");
-	opts.image = argv[optind]; /* argv[argc] is NULL */
-	return opts;
+	while (mode < end && mode->option != key)
+		mode++;
+	if (flag)
+		*flag = true;
+	else if (key == 'm')
+		vm->mem_size = parse_size(arg, state);
+	else if (key == 't')
+		vm->timeout = parse_seconds(arg, state);
+	else if (key == 'h')
+		argp_state_help(state, stdout, ARGP_HELP_STD_HELP);
+	else if (key == ARGP_KEY_ARG && !vm->path)
+		vm->path = arg;
+	else if (mode == end)
+		return ARGP_ERR_UNKNOWN;
+	else if (vm->mode && vm->mode != mode)
+		argp_error(state, "only one mode can be chosen");
+	else
+		vm->mode = mode;
+	return 0;
 }
 
-/*
- * Get the image that the options name, and choose the mode if they do not: an
- * ELF file's class says it, and everything else runs in real mode.
- */
-static struct image choose_image(struct options *opts)
-{
-	struct image image = { 0 };
-	int bits = 0;
+const char *argp_program_version = "simple-kvm 0.2";
 
-	if (opts->image) {
-		image = read_image(opts->image, opts->mem_size);
-		bits = elf_bits(&image);
-	}
-	if (!opts->mode)
-		opts->mode = find_mode(bits == 64 ? 'l' : bits ? 's' : 'r');
-	if (!opts->image) {
-		image.data = opts->mode->image;
-		image.size = (size_t)(opts->mode->image_end - image.data);
-	}
-	return image;
-}
+static const struct argp argp = {
+	.options = options,
+	.parser = parse_option,
+	.args_doc = "[IMAGE]",
+	.doc = "Run a tiny guest in a virtual machine, and print its output.\v"
+	       "IMAGE is an ELF file, which runs in protected or long mode by "
+	       "its class, or a flat one, which is loaded and entered at "
+	       "0x8000. Without IMAGE the mode's built-in guest runs.\n\n"
+	       "Exit status: 0 halted; 1 failed; 2 bad option or image; 3 host "
+	       "failed; 124 timeout; 128 + N signal N; 2v + 1 v to port 0xF4.",
+};
 
 /* Set up a machine, run the guest in it, and judge what came of it. */
 int main(int argc, char *argv[])
 {
-	static char text[BUFSIZ]; /* so that a line on stderr is one write() */
-	static struct vm vm;      /* all zero, and untouched until it is used */
-	struct image image;
-	u64 entry;
+	static struct vm vm = { .mem_size = RAM_SIZE, .status = -1 };
 	int status;
 
-	setvbuf(stderr, text, _IOLBF, sizeof(text));
-	vm.opts = parse_options(argc, argv);
-	vm.history.start = now();
-	vm.history.ksm_fd = -1;
-	console_init(&vm.console);
-	image = choose_image(&vm.opts);
+	open_output();
+	argp_err_exit_status = STATUS_USAGE;
+	argv[0] = program_invocation_short_name; /* as err() begins a line */
+	argp_parse(&argp, argc, argv, 0, NULL, &vm);
+	vm.start = now();
 
+	choose_image(&vm);
 	create_vm(&vm);
-	entry = load_image(&vm, &image);
-	enter_mode(&vm, entry);
-	if (vm.opts.step)
-		enable_steps(&vm);
-	if (vm.opts.verbose)
-		show_machine(&vm, entry);
-	vm.opts.verbose = false; /* the set-up ends here */
+	enter_mode(&vm, load_image(&vm));
+	if (verbose)
+		show_machine(&vm);
+	verbose = false; /* the set-up ends here */
 
-	free(image.file);
-	if (vm.opts.stats)
-		vm.history.ksm_fd = open("/proc/self/ksm_stat", O_RDONLY);
 	catch_signals(&vm);
-	lock_door(&vm);
-	status = run_vm(&vm);
-	console_flush(&vm.console);
-	if (status == STATUS_OK && vm.console.lost > 0)
-		status = STATUS_HOST;
-	if (status == STATUS_OK && !vm.opts.image)
+	lock_door();
+	status = run_guest(&vm);
+	if (status == STATUS_OK && !vm.path)
 		status = check(&vm);
-	if (vm.opts.stats)
+	else if (status == STATUS_OK && !vm.exits[KVM_EXIT_IO] && !vm.ring)
+		explain_halt(&vm);
+	if (vm.stats)
 		print_stats(&vm);
 	return status;
 }

@@ -76,7 +76,7 @@ like 'position-independent' "$(readelf -hW simple-kvm)" 'Type: *DYN'
 like 'relocated data is read-only...' "$(readelf -lW simple-kvm)" GNU_RELRO
 like '...all of it, at once' "$(readelf -dW simple-kvm)" 'FLAGS_1.*NOW.*PIE'
 like 'stack protector' "$(nm simple-kvm.o)" ' U __stack_chk_fail'
-like '_FORTIFY_SOURCE' "$(nm simple-kvm.o)" ' U __vsnprintf_chk'
+like '_FORTIFY_SOURCE' "$(nm simple-kvm.o)" ' U __fprintf_chk$'
 like 'the images are read-only' "$(nm simple-kvm)" ' R guest64$'
 
 # The guests do not change with what compilers do by default elsewhere.

@@ -12,35 +12,48 @@ refused() {
 	is "$what: status" "$status" 2
 	is "$what: no output" "$out" ''
 	like "$what: message" "$err" "$pattern"
-	unlike "$what: every line says whose it is" "$err" '^simple-kvm[^:]'
+	# Where to find help is argp's own line, after an error of usage.
+	is "$what: every line says whose it is" "$(printf '%s\n' "$err" |
+		grep -v -e '^simple-kvm: .' -e "^Try \`simple-kvm --help' or ")" ''
 }
 
 refused 'unknown short option' "^simple-kvm: invalid option -- 'x'" -x
 refused 'unknown long option' "^simple-kvm: unrecognized option '--fast'" \
 	--fast
 refused 'a value where none belongs' "^simple-kvm: option '--long'" --long=1
-refused 'usage line' '^simple-kvm: usage: simple-kvm \[-r' -x
-refused 'two modes' '^simple-kvm: only one mode' -r -l
-refused 'two images' '^simple-kvm: only one image' -l a b
+refused 'where to find help' "^Try \`simple-kvm --help' or" -x
+refused 'a value that is missing' \
+	"^simple-kvm: option requires an argument -- 'm'" -m
+refused 'two modes' '^simple-kvm: only one mode can be chosen$' -r -l
+refused 'two modes in one word' '^simple-kvm: only one mode can be chosen$' -lr
+refused 'two images' '^simple-kvm: Too many arguments$' -l a b
 
 run --help
 is '--help: status' "$status" 0
 is '--help: nothing on stderr' "$err" ''
-for option in -m,.--memory -t,.--timeout -r,.--real -s,.--protected -p,.--paged -l,.--long -h,.--help \
-	-V,.--version; do
-	like "--help tells $option" "$out" "$option "
+for option in -r,.--real -s,.--protected -p,.--paged -l,.--long \
+	-m,.--memory=SIZE -t,.--timeout=SEC -c,.--coalesce -v,.--verbose \
+	....--trace ....--step ....--stats ....--help -V,.--version; do
+	like "--help tells $option" "$out" "^  $option  *[A-Z]"
 done
+help=$out
+run -h
+is '-h: status' "$status" 0
+is '-h: the same as --help' "$out$err" "$help"
 for word in ELF 0x8000 0xF4 124 '128 + N'; do
 	like "--help tells of $word" "$out" "$word"
 done
 run -V
 is '--version: status' "$status" 0
 like '--version: name and number' "$out" '^simple-kvm [0-9.]*$'
-if [ -c /dev/full ]; then
+for option in --help --version; do
+	[ -c /dev/full ] || { skip "$option to /dev/full" 'none'; continue; }
 	status=0
-	"$SIMPLE_KVM" --help >/dev/full 2>"$T/err" || status=$?
-	is '--help that cannot be written' "$status" 3
-fi
+	"$SIMPLE_KVM" $option >/dev/full 2>"$T/err" || status=$?
+	is "$option that cannot be written: status" "$status" 3
+	is "$option that cannot be written: message" "$(cat "$T/err")" \
+		'simple-kvm: write to standard output: No space left on device'
+done
 
 need_kvm
 zeroes() { dd if=/dev/zero bs=1024 count="$1" 2>/dev/null; }
@@ -50,12 +63,16 @@ refused 'a directory' "^simple-kvm: $T: Is a directory" "$T"
 : >"$T/empty"
 refused 'an empty file' "^simple-kvm: $T/empty: the file is empty" "$T/empty"
 zeroes 33 >"$T/33k"
-refused 'too large for real mode' '33k: too large.*33792 bytes at 0x8000, where the limit is 0x10000' \
-	-r "$T/33k"
+for mode in -r ''; do
+	refused "'$mode': too large for real mode" \
+		'/33k: 33792 bytes at 0x8000, beyond what real mode reaches$' \
+		${mode:+"$mode"} "$T/33k"
+done
 zeroes 2048 >"$T/2m"
 for mode in -s -l; do
-	refused "$mode: too large for RAM" '2m: too large.*where the limit is 0x1ff000' \
-		$mode "$T/2m"
+	refused "$mode: too large for RAM" \
+		'/2m: 2097152 bytes at 0x8000, RAM ends at 0x200000: -m 3M w'\
+'ould do$' $mode "$T/2m"
 done
 if [ "$(id -u)" = 0 ]; then
 	skip 'an unreadable file' 'root reads everything'
@@ -65,7 +82,22 @@ else
 	refused 'an unreadable file' 'locked: Permission denied' "$T/locked"
 fi
 
-# The largest images there may be; their last instruction is a HLT.
+run -l -l
+is 'the same mode twice: status' "$status" 0
+
+# The largest images there may be, and a byte more: this begins with a HLT.
+for pair in -r32768 -s2060288 -l2060288; do
+	mode=${pair%"${pair#??}"} size=${pair#??}
+	{ printf '\364'; dd if=/dev/zero bs="$size" count=1 2>/dev/null; } \
+		>"$T/more"
+	head -c "$size" "$T/more" >"$T/most"
+	run "$mode" "$T/most"
+	is "$mode: $size bytes" "$status $err" '0 '
+	refused "$mode: $size bytes and one more" \
+		"/more: $((size + 1)) bytes at 0x8000, \(beyond\|RAM ends\)" \
+		"$mode" "$T/more"
+done
+# And the last instruction of this is a HLT.
 { dd if=/dev/zero bs=32767 count=1 2>/dev/null | tr '\0' '\220'
 	printf '\364'; } >"$T/32k"
 run -r "$T/32k"

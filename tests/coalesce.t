@@ -5,13 +5,21 @@
 . "${0%/*}/lib.sh"
 need_kvm
 
+# exits: the lines of --stats that count them, as one.
+exits() { sed -n 's/^simple-kvm: KVM_EXIT_//p' "$T/err" | tr '\n' ' '; }
+
 run -l -c --stats
 is 'the built-in guest: status' "$status" 0
 is 'the built-in guest: output' "$out" "Hello, world!$NL"
+counts=$(exits)
+run -l -c -v
+like 'KVM is asked whether it can' "$err" '^simple-kvm: KVM_CHECK_EXTENSION = '
 case $err in
-*'does not coalesce'*) skip_all 'this KVM has no coalesced PIO' ;;
+*'KVM_CHECK_EXTENSION = 0'*) skip_all 'this KVM has no coalesced PIO' ;;
 esac
-like 'no exit for its output' "$err" 'I/O exits: 0 out, 0 in'
+is 'no exit for its output' "$counts" 'HLT: 1 '
+run -l --stats
+is '...but for each byte without --coalesce' "$(exits)" 'IO: 14 HLT: 1 '
 
 for pair in -r16 -s32 -p32 -l64; do
 	mode=${pair%??} bits=${pair#??}
@@ -39,8 +47,8 @@ fi
 run -l -c --trace
 is 'not with --trace, which shows each exit' \
 	"$(grep -c ': exit ' "$T/err")" 15
-run -l -c --step
-is 'nor with --step' "$(grep -c 'step: .*: e6 e9' "$T/err")" 14
+run -l -c --step --stats
+like 'nor with --step' "$(exits)" 'IO: 14 DEBUG: '
 
 # A loop with interrupts off stops the whole PC that Bochs emulates.
 if [ "${BACKEND:-}" = vmx ]; then
@@ -59,20 +67,29 @@ else
 	kill $pid
 	wait $pid
 	is '...and a signal stops it' "$?" 143
+	like '...with a report' "$(cat "$T/err")" 'the guest stopped: Terminated$'
 fi
 
 if command -v strace >/dev/null && [ -z "${BACKEND:-}" ]; then
 	export ASAN_OPTIONS=detect_leaks=0
-	status=0
-	# The third KVM_CHECK_EXTENSION asks for coalesced PIO.
-	number=$(strace -e trace=ioctl "$SIMPLE_KVM" -l -c 2>&1 >"$T/out" |
-		grep '^ioctl' | grep -n CHECK_EXT | sed -n '3s/:.*//p')
-	strace -o "$T/trace" -e inject="ioctl:retval=0:when=$number" \
-		"$SIMPLE_KVM" -l -c >"$T/out" 2>"$T/err" || status=$?
-	is 'a KVM that cannot: status' "$status" 0
-	is 'a KVM that cannot: output' "$(cat "$T/out")" 'Hello, world!'
-	like 'a KVM that cannot: is told' "$(cat "$T/err")" \
-		'^simple-kvm: this KVM does not coalesce'
+	# The one asks for a ring at all, the other for one of ports.
+	for which in 1 2; do
+		status=0
+		number=$(strace -e trace=ioctl "$SIMPLE_KVM" -l -c 2>&1 \
+			>"$T/out" | grep '^ioctl' | grep -n CHECK_EXT |
+			sed -n "${which}s/:.*//p")
+		strace -o "$T/trace" -e trace=ioctl \
+			-e inject="ioctl:retval=0:when=$number" \
+			"$SIMPLE_KVM" -l -c --stats >"$T/out" 2>"$T/err" ||
+			status=$?
+		is "a KVM that cannot, $which: status" "$status" 0
+		is "a KVM that cannot, $which: output" "$(cat "$T/out")" \
+			'Hello, world!'
+		is "a KVM that cannot, $which: exits" "$(exits)" \
+			'IO: 14 HLT: 1 '
+		is "a KVM that cannot, $which: nothing more to say" \
+			"$(grep -cv ': KVM_' "$T/err")" 1
+	done
 else
 	skip 'a KVM that cannot coalesce' 'needs strace'
 fi

@@ -142,7 +142,7 @@ copy_tree() (
 has_mode() {
 	run "$1"
 	[ "$status" != 3 ] || case $err in
-	*'this KVM does not have it'*) [ "${REQUIRE_KVM:-}" = all ] ;;
+	*': this KVM lacks it, for it did not set'*) [ "${REQUIRE_KVM:-}" = all ] ;;
 	*) true ;;
 	esac
 }
@@ -150,7 +150,7 @@ has_mode() {
 # need_mode OPTION WHAT: as has_mode; where it is not so, skip the test WHAT.
 need_mode() {
 	has_mode "$1" && return
-	skip "$2" "this KVM does not have the mode $1"
+	skip "$2" "this KVM lacks the mode $1"
 	return 1
 }
 

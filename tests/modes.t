@@ -60,7 +60,8 @@ else
 	is 'a mode that KVM lacks: status' "$status" 3
 	is 'a mode that KVM lacks: no output' "$out" ''
 	like 'a mode that KVM lacks: its name and the bit' "$err" \
-		'^simple-kvm: 32-bit paging: .* CR0\.PG'
+		'^simple-kvm: 32-bit paging: this KVM lacks it, for it did not'\
+' set CR0\.PG as asked: '
 fi
 
 done_testing

@@ -6,13 +6,18 @@
  *
  * runs a program under ptrace, and when it is about to write to stdout after
  * its first KVM_RUN, has it make another system call instead, just as code that
- * was smuggled in would. Then it says, on stderr, whether that call returned
- * and how the program ended:
+ * was smuggled in would. Then it says, on stderr, what came of that call and
+ * how the program ended:
  *
  *	tamper: returned -1 (Operation not permitted)
  *	tamper: exit 0
  *
- * or, where a filter has killed it,
+ * or, where a filter has refused the call by a SIGSYS that the program catches,
+ *
+ *	tamper: refused
+ *	tamper: exit 3
+ *
+ * or, where it has killed the program,
  *
  *	tamper: signal 31
  *
@@ -61,6 +66,9 @@
 #define OTHER 0x5eed5eedu
 
 typedef unsigned long long u64;
+
+/* A filter has sent SIGSYS. */
+static bool refused;
 
 /* The calls. Those that are let through by mistake do no harm. */
 static const struct call {
@@ -138,6 +146,7 @@ static void next_stop(pid_t pid)
 			return;
 		/* A signal is passed on, but for ptrace's own. */
 		number = WSTOPSIG(status) == SIGTRAP ? 0 : WSTOPSIG(status);
+		refused = refused || number == SIGSYS;
 	}
 }
 
@@ -220,8 +229,8 @@ static pid_t start(char *argv[], bool vdso)
 /*
  * The program is on its way out of a system call, which left rax: go on with
  * these registers, and say what the call returned. This is known only when the
- * program comes to its next stop, since one that a filter has killed is on its
- * way out, too, with the call's number in rax.
+ * program comes to its next stop, since from one that a filter has refused it
+ * is on its way out, too, with the call's number in rax.
  */
 static void resume(pid_t pid, const struct user_regs_struct *regs, u64 rax)
 {
@@ -229,8 +238,11 @@ static void resume(pid_t pid, const struct user_regs_struct *regs, u64 rax)
 
 	set_regs(pid, regs);
 	next_stop(pid);
-	fprintf(stderr, "tamper: returned %lld (%s)\n", result,
-		result < 0 ? strerror((int)-result) : "success");
+	if (refused)
+		fprintf(stderr, "tamper: refused\n");
+	else
+		fprintf(stderr, "tamper: returned %lld (%s)\n", result,
+			result < 0 ? strerror((int)-result) : "success");
 }
 
 /* Put a call in the place of the write that the program is about to make. */

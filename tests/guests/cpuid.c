@@ -1,5 +1,5 @@
 /*
- * cpuid - prints the CPU's vendor, and whether it has SSE2.
+ * cpuid - prints the CPU's vendor, and whether it has SSE2, VMX and SVM.
  */
 #include "guest.h"
 
@@ -17,5 +17,9 @@ int main(void)
 	leaf = 1;
 	__asm__ volatile("cpuid" : "+a"(leaf), "=b"(b), "=c"(c), "=d"(d));
 	print(d >> 26 & 1 ? "\nsse2\n" : "\nno sse2\n");
+	print(c >> 5 & 1 ? "vmx\n" : "no vmx\n");
+	leaf = 0x80000001;
+	__asm__ volatile("cpuid" : "+a"(leaf), "=b"(b), "=c"(c), "=d"(d));
+	print(c >> 2 & 1 ? "svm\n" : "no svm\n");
 	return 0;
 }

@@ -5,11 +5,11 @@
 
 int main(void)
 {
-	volatile uint8_t *stub = (void *)0x604;
+	volatile uint8_t *stub = (void *)0xc04;
 
 	stub[0] = 0xf4; /* hlt */
 	stub[1] = 0x90; /* nop */
 	stub[2] = 0x90;
-	((void (*)(void))0x604)();
+	((void (*)(void))0xc04)();
 	return 0;
 }

@@ -1,0 +1,12 @@
+/*
+ * prompt - prints a prompt, without a newline, then loops for ever with
+ * interrupts off.
+ */
+#include "guest.h"
+
+int main(void)
+{
+	print("prompt> ");
+	for (;;)
+		;
+}

@@ -1,0 +1,94 @@
+#!/bin/sh
+# A guest that somebody else wrote either runs, or its author is told what to
+# change: no silence without a reason, the size of RAM that would do, and the
+# ports that PC code sets up by habit.
+# backends: yes
+. "${0%/*}/lib.sh"
+need_kvm
+
+# bytes OCTAL: make the flat image $T/flat of them.
+bytes() {
+	# shellcheck disable=SC2059 # the format is the bytes
+	printf "$1" >"$T/flat"
+}
+
+# told WHAT LINE ARGUMENT...: the run ends with 0, and this is all that it says.
+told() {
+	what=$1 line=$2
+	shift 2
+	run "$@"
+	is "$what: status" "$status" 0
+	is "$what: all it says" "$err" "${line:+simple-kvm: $line}"
+}
+
+guess='no output: real mode was a guess; try -s, -p or -l'
+waits='the guest waits for an interrupt: none ever comes'
+boot='no output: boot sectors want address 0x7c00 and a BIOS'
+
+bytes '\364'			# hlt
+told 'a silent guest in a mode that nobody chose' "$guess" "$T/flat"
+told 'a silent guest in a mode that was chosen' '' -r "$T/flat"
+run -l "$T/flat"
+is 'a silent guest in long mode' "$status,$err" '0,'
+
+bytes '\260\170\346\351\364'	# mov $'x', %al; out %al, $0xe9; hlt
+told 'a guest that prints' '' "$T/flat"
+is '...prints' "$out" x
+bytes '\373\364'		# sti; hlt
+told 'a HLT with interrupts on' "$waits" "$T/flat"
+told '...in a mode that was chosen, too' "$waits" -r "$T/flat"
+bytes '\260\170\346\351\373\364' # the same after some output
+told '...but not after some output' '' -r "$T/flat"
+
+# boot_sector OCTAL: as bytes, but 512 with a boot sector's mark at the end.
+boot_sector() {
+	bytes "$1"
+	dd if=/dev/zero bs=512 count=1 2>/dev/null >>"$T/flat"
+	head -c 510 "$T/flat" >"$T/sector"
+	printf '\125\252' >>"$T/sector"
+}
+boot_sector '\364'
+told 'a silent boot sector' "$boot" "$T/sector"
+told '...in real mode' "$boot" -r "$T/sector"
+boot_sector '\260\170\346\351\364'
+told 'a boot sector that prints' '' "$T/sector"
+head -c 511 "$T/sector" >"$T/flat"
+run "$T/flat"
+unlike 'a byte less is none' "$err" 'boot sector'
+boot_sector '\315\20\364'	# int $0x10; hlt
+run "$T/sector"
+is 'a boot sector that wants a BIOS: status' "$status" 1
+like 'a boot sector that wants a BIOS: why' "$err" \
+	'^simple-kvm: the guest failed: INT 0x10, and there is no BIOS (real mode was a guess: -s, -p, -l?)$'
+
+for pair in -r16 -s32 -p32 -l64; do
+	mode=${pair%??} bits=${pair#??}
+	need_mode "$mode" "$mode: a serial port" || continue
+	run "$mode" "$GUESTS/serial$bits.bin"
+	is "$mode: a serial port that is set up and tested" "$out" \
+		"not faulty$NL"
+	is "$mode: ...and keeps what is written to it" "$status" 41
+done
+
+# nosuch OCTAL PORT: an access to this port fails.
+nosuch() {
+	bytes "$1"
+	run -r "$T/flat"
+	like "port $2 is not there" "$err" " port $2, which is not there\$"
+}
+nosuch '\272\375\3\356' 0x3fd		# mov $0x3fd, %dx; out %al, %dx
+nosuch '\272\367\3\354' 0x3f7		# mov $0x3f7, %dx; in %dx, %al
+nosuch '\272\0\4\354' 0x400		# mov $0x400, %dx; in %dx, %al
+nosuch '\344\200' 0x80			# in $0x80, %al
+nosuch '\346\40' 0x20			# out %al, $0x20: a PIC
+
+# An instruction that KVM cannot emulate: this KVM must emulate all of ring 0.
+bytes '\17\127\300\364'			# xorps %xmm0, %xmm0; hlt
+run -l "$T/flat"
+case $status in
+1) like 'SSE that KVM cannot emulate: what to try' "$err" \
+	'KVM cannot emulate an instruction (is it SSE? .*-mgeneral-regs-only)$' ;;
+*) skip 'SSE that KVM cannot emulate' 'this KVM can' ;;
+esac
+
+done_testing

@@ -1,0 +1,161 @@
+#!/bin/sh
+# An exception or an INT is told from whatever else a guest does: by its vector,
+# with the place and the segment it came from, wherever the guest runs and
+# whatever memory it makes its own. A HLT is never taken for one.
+# backends: yes
+. "${0%/*}/lib.sh"
+need_kvm
+case $SIMPLE_KVM in */asan/*) sanitizer=yes ;; *) sanitizer= ;; esac
+
+# flat OCTAL ARGUMENT...: run these bytes as a guest, within a limit.
+flat() {
+	# shellcheck disable=SC2059 # the format is the bytes
+	printf "$1" >"$T/flat.bin"
+	shift
+	run -t 20 "$@" "$T/flat.bin"
+}
+
+# told WHAT PATTERN: that the guest failed for this reason.
+told() {
+	is "$1: status" "$status" 1
+	like "$1: why" "$err" "^simple-kvm: the guest failed: $2"
+}
+
+# A boot record's first deed is to copy itself to 0x600. Each step is an exit, so
+# the one without them comes first.
+for step in '' --step; do
+	# shellcheck disable=SC2086 # none or one
+	run -r -t 20 $step "$GUESTS/mbr16.bin"
+	is "mbr $step: status" "$status" 7
+	is "mbr $step: output" "$out" "moved$NL"
+	# shellcheck disable=SC2086 # none or one
+	run -r -t 20 $step "$GUESTS/mbrfault16.bin"
+	told "mbrfault $step" 'exception 0, #DE divide error$'
+	is "mbrfault $step: came there once" "$out" "moved$NL"
+	like "mbrfault $step: where" "$err" '^simple-kvm: at address 0x622 .*: f6 f1'
+	unlike "mbrfault $step: RFLAGS are the guest's own" "$err" 'RFLAGS.* TF'
+done
+
+# HLT where an exception stub is, or was, as an offset: in a segment at 0x8000,
+# entered by ljmp $0x800, $OFFSET.
+for pair in '0x600\0\6' '0x604\4\6' '0xc00\0\14' '0xc02\2\14'; do
+	what="HLT at 0x800:${pair%%\\*}"
+	# shellcheck disable=SC2059 # the format is the bytes
+	{
+		printf '\352'"${pair#?????}"'\0\10'
+		dd if=/dev/zero bs=4091 count=1 2>/dev/null | tr '\0' '\364'
+	} >"$T/hlt.bin"
+	run -r -t 20 "$T/hlt.bin"
+	is "$what: status" "$status" 0
+	is "$what: no word of an exception" "$err" ''
+done
+# mov $0xf4, the opcode of HLT, to where a stub is, and jump there.
+flat '\306\006\0\14\364\351\370\213' -r
+is 'HLT in place of a stub: status' "$status" 0
+is 'HLT in place of a stub: no word of an exception' "$err" ''
+# Interrupt 0x21 becomes the guest's own: movw $0x8009, 0x84; int $0x21; hlt.
+# Its handler prints an o, and returns.
+flat '\307\006\204\0\011\200\315\041\364\260o\346\351\317' -r
+is 'an INT of its own: status' "$status" 0
+is 'an INT of its own: output' "$out" o
+# The same, but the handler halts.
+flat '\307\006\204\0\011\200\315\041\220\364' -r
+is "a handler's HLT: status" "$status" 0
+is "a handler's HLT: no word of an exception" "$err" ''
+# The stubs' port, from elsewhere: out %al, $0xee
+for mode in -r -s -l; do
+	flat '\346\356' $mode
+	told "$mode: the stubs' port" '.* a 1-byte write of 0x0 to port 0xee'
+done
+
+# The report shows the segment in which the fault was.
+# ljmp $0x800, $5; xor %cx, %cx; div %cx
+flat '\352\5\0\0\10\061\311\367\361' -r
+told 'CS is 0800, DIV' 'exception 0, #DE divide error$'
+like 'CS is 0800, DIV: where' "$err" \
+	'^simple-kvm: at address 0x8007 (the image): f7 f1'
+like 'CS is 0800, DIV: CS' "$err" '  CS  0800 base 00008000 limit 0000ffff'
+like 'CS is 0800, DIV: RIP' "$err" '  RIP 0000000000000007'
+# ljmp $0x800, $5; int $0x10
+flat '\352\5\0\0\10\315\020' -r
+told 'CS is 0800, INT' 'INT 0x10, and there is no BIOS$'
+like 'CS is 0800, INT: where' "$err" '^simple-kvm: at address 0x8007 '
+for mode in -s -p; do
+	need_mode $mode "$mode: a segment of its own" || continue
+	run $mode -t 20 "$GUESTS/owngdt32.bin"
+	told "$mode, a segment of its own" 'exception 0, #DE divide error$'
+	like "$mode, a segment of its own: where" "$err" \
+		'^simple-kvm: at address 0x8102 (the image): f7 f1'
+	like "$mode, a segment of its own: CS" "$err" \
+		'  CS  0018 base 00008000 limit 00000fff type 11 dpl 0 32-bit'
+	like "$mode, a segment of its own: RIP" "$err" '  RIP 0000000000000102'
+done
+
+# interrupts MODE HIGH LOW WHY: each INT whose number has one of these digits, and
+# one of those, is told so, where it was, and nothing else. RIP is at the INT when
+# kvm-pvm gives up at it, and after it elsewhere. With as few processes as can
+# be: they are what takes time on an emulated CPU.
+interrupts() {
+	: >"$T/wrong"
+	for high in $2; do
+		for low in $3; do
+			interrupt "$1" "$high$low" "$4"
+		done
+	done
+	is "$1: INT 0x[$2][$3]" "$(cat "$T/wrong")" ''
+}
+interrupt() {
+	n=$((0x$2))
+	# shellcheck disable=SC2059 # the format is the bytes
+	printf "\\315\\$((n / 64))$((n / 8 % 8))$((n % 8))\\364" >"$T/flat.bin"
+	status=0
+	"$SIMPLE_KVM" "$1" -t 20 "$T/flat.bin" 2>"$T/err" || status=$?
+	{ read -r why; read -r where; } <"$T/err"
+	case $status,$why,$where in
+	"1,simple-kvm: the guest failed: INT 0x$2, and $3,"*' 0x8002 ('*) ;;
+	"1,simple-kvm: the guest failed: INT 0x$2, and $3,"*' 0x8000 ('*)
+		[ -z "${BACKEND:-}" ] ;;
+	*) false ;;
+	esac || echo "INT 0x$2: $status, $why, $where" >>"$T/wrong"
+}
+
+# Under kvm-pvm INTs from 0x80 up never leave KVM_RUN in real mode.
+flat '\315\200' -r -t 0.2
+case $status,${BACKEND:-} in
+124,)
+	like '-r: INT 0x80, and the time is over' "$err" \
+		'the guest stopped: .*: INT 0x80, and there is no BIOS$'
+	upper=
+	;;
+*)
+	told '-r: INT 0x80' 'INT 0x80, and there is no BIOS$'
+	upper=' 8 9 a b c d e f'
+	;;
+esac
+# What is slow takes a part of them, each configuration of a backend another one.
+case $sanitizer${BACKEND_PARAMS:-} in
+'') low='0 1 2 3 4 5 6 7 8 9 a b c d e f' ;;
+*=1) low='0 2 4 6 8 a c e' ;;
+*) low='1 3 5 7 9 b d f' ;;
+esac
+interrupts -r "0 1 2 3 4 5 6 7$upper" "$low" 'there is no BIOS'
+for mode in -s -p -l; do
+	need_mode $mode "$mode: INT" || continue
+	interrupts $mode '0 1 8 f' '0 d' 'nothing handles it'
+done
+
+# What raises the same vectors without an INT is an exception: int3, into, bound.
+flat '\314' -r
+told 'INT3' 'exception 3, #BP breakpoint'
+# mov $0x7f, %al; add $1, %al; into
+flat '\260\177\004\001\316' -r
+told 'INTO' 'exception 4, #OF overflow'
+# An INT with the vector of an exception that brings an error code has none.
+for mode in -s -p -l; do
+	need_mode $mode "$mode: INT 13" || continue
+	flat '\315\015' $mode
+	like "$mode: INT 13" "$err" 'INT 0x0d, and nothing handles it$'
+	unlike "$mode: INT 13 has no error code" "$err" 'error code'
+done
+
+done_testing
