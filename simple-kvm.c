@@ -21,7 +21,8 @@
  *	 8. Why it died: exceptions, exits, registers
  *	 9. Watching it run: --verbose, --trace, --step, --stats
  *   *	10. The run loop, its timer and signals, and the locked door
- *   *	11. The verdict and the command line
+ *	11. gdb
+ *   *	12. The verdict and the command line
  *
  * "SDM" stands for Intel's Software Developer's Manual, volume 3 unless another
  * is named, and "KVM API" for Documentation/virt/kvm/api.rst in Linux's source.
@@ -37,6 +38,7 @@
 #include <linux/filter.h>
 #include <linux/kvm.h>
 #include <linux/seccomp.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -284,7 +286,7 @@ struct vm {
 	const char *path;        /* of the image; NULL: a built-in guest */
 	u64 mem_size;            /* of RAM in bytes, a multiple of 4096 */
 	u64 timeout;             /* in nanoseconds; 0: none */
-	bool coalesce, trace, step, stats, guessed; /* ...the mode */
+	bool coalesce, trace, step, stats, gdb, guessed; /* ...the mode */
 
 	/* The machine. */
 	int sys_fd, fd, vcpu_fd; /* /dev/kvm, the machine, its CPU */
@@ -1362,7 +1364,8 @@ static int report(struct vm *vm, int signal)
 	if (signal)
 		more_int(vm, ": ", int_at(vm, code_address(vm)));
 	more(vm->guessed ? " (real mode was a guess: -s, -p, -l?)\n" : "\n");
-	print_state(vm);
+	if (!vm->gdb) /* which would ask itself */
+		print_state(vm);
 	return signal ? stop_status(signal) : STATUS_GUEST;
 }
 
@@ -1600,19 +1603,22 @@ static void handle_refusal(int number, siginfo_t *info, void *context)
  * the kernel; those of x32 have another bit, and equal none here. A kernel
  * without seccomp is no error, but is told.
  */
-static void install_filter(void)
+static void install_filter(bool gdb_too)
 {
 	struct sock_filter code[] = {
 		LOAD(arch),
 		IF_EQUAL(AUDIT_ARCH_X86_64, 1, 0),
 		REFUSE,
 		LOAD(nr),
-		IF_EQUAL(SYS_ioctl, 0, 10),
+		IF_EQUAL(SYS_ioctl, 0, 16),
 		LOAD(args[1]),
 		ALLOW(KVM_RUN), /* first: it is made again and again */
 		ALLOW(KVM_GET_REGS),
 		ALLOW(KVM_GET_SREGS),
 		ALLOW(KVM_TRANSLATE),
+		ALLOW(gdb_too ? KVM_SET_REGS : KVM_RUN),
+		ALLOW(gdb_too ? KVM_SET_SREGS : KVM_RUN),
+		ALLOW(gdb_too ? KVM_SET_GUEST_DEBUG : KVM_RUN),
 		REFUSE,
 		IF_EQUAL(SYS_write, 0, 6),
 		LOAD(args[0]),
@@ -1623,6 +1629,11 @@ static void install_filter(void)
 		ALLOW(SYS_exit_group),
 		ALLOW(SYS_clock_gettime), /* now(), if the kernel must help */
 		ALLOW(-1u), /* no call: how strace -e inject skips one */
+		ALLOW(gdb_too ? SYS_poll : -1u),
+		IF_EQUAL(gdb_too ? SYS_read : -1u, 0, 4),
+		LOAD(args[0]),
+		ALLOW(STDIN_FILENO),
+		REFUSE,
 		REFUSE,
 	};
 	const struct sock_fprog program = { ARRAY_SIZE(code), code };
@@ -1636,7 +1647,7 @@ static void install_filter(void)
  * by handle_refusal(): 14 or 20 mostly means that glibc was about to report a
  * memory error.
  */
-static void lock_door(void)
+static void lock_door(bool gdb_too)
 {
 	const struct sigaction action = { .sa_sigaction = handle_refusal,
 					  .sa_flags = SA_SIGINFO };
@@ -1647,7 +1658,7 @@ static void lock_door(void)
 	MUST(sigaction(SIGSYS, &action, NULL));
 	/* The kernel wants the promise that no setuid program will be run. */
 	MUST(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
-	install_filter();
+	install_filter(gdb_too);
 }
 
 /*
@@ -1707,6 +1718,354 @@ static int run_guest(struct vm *vm)
 }
 
 /* ===================================================================== 11 ===
+ * gdb
+ *
+ * gdb can start a program, and debug by its stdin and stdout:
+ *
+ *	gdb hello.elf -ex 'target remote | ./simple-kvm --gdb hello.elf'
+ *
+ * It sends packets, $TEXT#XX: XX is the sum of TEXT's bytes in hex. We answer
+ * in the same form, with an empty text to what we do not know; then gdb does
+ * without it. So it puts INT3 instructions into guest memory for breakpoints.
+ * While the guest runs, gdb shows what we send as output, and sends nothing but
+ * a byte 3 for ^C. See "Remote Serial Protocol" in gdb's manual.
+ */
+enum { PACKET = 4096, PART = PACKET / 2, CTRL_C = 3 };
+
+static struct {
+	FILE *wire;                                 /* what was stdout */
+	char packet[PACKET + 1], reply[PACKET + 2]; /* their texts */
+	bool no_ack, interrupt; /* wants no + for a packet; has sent ^C */
+	int signal;             /* why the guest has stopped */
+} gdb = { .signal = SIGTRAP };
+
+/* The sum of a text's bytes. */
+static u8 checksum(const char *text)
+{
+	u8 sum = 0;
+
+	while (*text)
+		sum += (u8)*text++;
+	return sum;
+}
+
+/* Frame a text, and send it. */
+static void send_packet(const char *text)
+{
+	fprintf(gdb.wire, "$%s#%02x", text, checksum(text));
+}
+
+/* Make a reply of at most PART bytes in hex. */
+static const char *hex(const char *prefix, const void *data, size_t size)
+{
+	char *p = stpcpy(gdb.reply, prefix);
+
+	for (const u8 *byte = data; size > 0; size--)
+		p += sprintf(p, "%02x", *byte++);
+	return gdb.reply;
+}
+
+/*
+ * Take size bytes in hex; data may be where they are. Returns false, and leaves
+ * data alone, if they are not just these.
+ */
+static bool unhex(const char *text, u8 *data, size_t size)
+{
+	if (size > PART || text[strspn(text, "0123456789abcdefABCDEF")] ||
+	    strlen(text) != 2 * size)
+		return false;
+	for (; size > 0; size--, text += 2)
+		*data++ =
+			(u8)strtoul((char[]){ text[0], text[1], 0 }, NULL, 16);
+	return true;
+}
+
+/*
+ * See whether gdb sends a ^C, or has gone. (A file that ends has not.) The +
+ * for our packets are dropped, lest they fill the wire; a packet is left.
+ */
+static void poll_input(void)
+{
+	struct pollfd in = { .fd = STDIN_FILENO, .events = POLLIN };
+	int c;
+
+	do {
+		poll(&in, 1, 0);
+		c = in.revents & POLLIN ? getchar() : EOF;
+		gdb.interrupt |= c == CTRL_C || in.revents & POLLHUP;
+	} while (c == '+' || c == CTRL_C);
+	ungetc(c, stdin); /* which does nothing with EOF */
+}
+
+/*
+ * Wait for a packet. A ^C here has come too late for a step that is over, and
+ * is for the next one. Returns false when gdb has gone, or sends nonsense.
+ */
+static bool read_packet(void)
+{
+	char sum[3], *p = gdb.packet;
+	int c;
+
+	while ((c = getchar()) != '$' && c != EOF)
+		gdb.interrupt |= c == CTRL_C;
+	while ((c = getchar()) != '#' && c != EOF && p < gdb.packet + PACKET)
+		*p++ = (char)c;
+	*p = 0;
+	if (c != '#' || !fgets(sum, sizeof(sum), stdin) ||
+	    strtoul(sum, NULL, 16) != checksum(gdb.packet))
+		return false;
+	if (!gdb.no_ack)
+		putc('+', gdb.wire);
+	return true;
+}
+
+/* What is written to stdout: have gdb print it. */
+static ssize_t write_output(void *cookie, const char *data, size_t size)
+{
+	for (size_t done = 0, n; done < size; done += n) {
+		n = size - done < PART ? size - done : PART;
+		poll_input();
+		send_packet(hex("O", data + done, n));
+	}
+	return ferror(gdb.wire) ? 0 : (ssize_t)size;
+}
+
+/*
+ * Have gdb print something of ours as well. It would do so with stderr, but may
+ * not read that for a long time, and let it fill.
+ */
+static void print_in_gdb(const struct vm *vm, void (*print)(const struct vm *))
+{
+	FILE *saved = stderr;
+
+	stderr = stdout;
+	print(vm);
+	stderr = saved;
+	flush_output();
+}
+
+/*
+ * Make stdin and stdout the wire, on which each byte that waits can be polled;
+ * and give the guest another stdout. Ends with STATUS_USAGE if this cannot be.
+ */
+static void open_gdb(const struct vm *vm)
+{
+	const cookie_io_functions_t functions = { .write = write_output };
+
+	if (vm->step || vm->timeout || isatty(0) || isatty(1))
+		errx(STATUS_USAGE,
+		     "--gdb is not for terminals, --step or --timeout: type\n"
+		     "gdb %s -ex 'target remote | %s --gdb -%c %s'",
+		     vm->elf ? vm->path : "", program_invocation_name,
+		     vm->mode->option, vm->path ? vm->path : "");
+	gdb.wire = stdout;
+	setvbuf(gdb.wire, NULL, _IONBF, 0);
+	setvbuf(stdin, NULL, _IONBF, 0);
+	stdout = fopencookie(NULL, "w", functions);
+	open_output(); /* for the new one */
+}
+
+/*
+ * Copy the registers out for gdb, or in. The letters are their order: a for RAX
+ * and so on, as struct kvm_regs has them, and then for CS as struct kvm_sregs
+ * has it. Returns their size in bytes; 0, if a segment is to change.
+ */
+static size_t copy_registers(struct vm *vm, u8 *data, bool in)
+{
+	bool is64 = vm->mode->bits == 64;
+	const char *order = is64 ? "abcdefhgijklmnopqr" : "acdbghefqr";
+
+	for (size_t size; *order; order++, data += size) {
+		void *reg = &vm->regs.rax + (*order - 'a');
+
+		size = is64 && *order != 'r' ? 8 : 4; /* r is RFLAGS */
+		memcpy(in ? reg : data, in ? data : reg, size);
+	}
+	for (order = "afbcde"; *order; order++, data += 4) {
+		u32 selector = (&vm->sregs.cs + (*order - 'a'))->selector;
+
+		if (in && number(data, 4) != selector)
+			return 0;
+		memcpy(data, &selector, 4);
+	}
+	return is64 ? 17 * 8 + 7 * 4 : 16 * 4;
+}
+
+/* m and M, from the address on: read memory, as far as it goes, or write it. */
+static const char *access_memory(struct vm *vm, char *p, bool write)
+{
+	u8 *data = (u8 *)gdb.packet; /* p has been read when this is written */
+	u64 address = strtoull(p, &p, 16);
+	size_t size = *p == ',' ? strtoull(p + 1, &p, 16) : 0;
+
+	if (!write)
+		size = read_guest(vm, address, data, size < PART ? size : PART);
+	else if (*p != ':' || !unhex(p + 1, data, size) ||
+		 write_guest(vm, address, data, size) != size)
+		return "E01";
+	return write ? "OK" : size ? hex("", data, size) : "E01";
+}
+
+/*
+ * The guest has left KVM_RUN, and cannot just go on. Returns the signal that it
+ * would be of a program. It has a status if it has halted, and is put back to
+ * where an exception was. A breakpoint's INT3 is an exit of its own, or under
+ * kvm-pvm an internal error, or an exception; in any case RIP is then after it.
+ */
+static int find_signal(struct vm *vm)
+{
+	struct kvm_run *run = vm->kvm_run;
+	u32 reason = run->exit_reason;
+	int v, signal = SIGTRAP;
+	u64 code = 0, unused;
+
+	get_registers(vm);
+	read_guest(vm, code_address(vm), &code, 1);
+	v = find_vector(vm);
+	if (v == DB_VECTOR || v == BP_VECTOR) {
+		unwind(vm, v, &unused);
+	} else if (code == 0xcc && (reason == KVM_EXIT_INTERNAL_ERROR ||
+				    (reason == KVM_EXIT_DEBUG &&
+				     run->debug.arch.exception == BP_VECTOR))) {
+		vm->regs.rip++;
+	} else if (reason != KVM_EXIT_DEBUG) {
+		signal = v == UD_VECTOR ? SIGILL : SIGSEGV;
+		if (v == DE_VECTOR || v == MF_VECTOR || v == XM_VECTOR)
+			signal = SIGFPE;
+		if (report(vm, 0) == STATUS_OK)
+			vm->status = STATUS_OK;
+	}
+	if (v >= 0) { /* let KVM complete the stub's OUT first */
+		run->immediate_exit = 1;
+		run_vcpu(vm);
+		KVM(vm->vcpu_fd, KVM_SET_SREGS, &vm->sregs);
+	}
+	KVM(vm->vcpu_fd, KVM_SET_REGS, &vm->regs);
+	return signal;
+}
+
+/*
+ * Run the guest until it stops, or one instruction of it. Returns the signal,
+ * but if it has a status now, that is its end.
+ */
+static int run_in_gdb(struct vm *vm, bool step)
+{
+	struct kvm_run *run = vm->kvm_run;
+	bool io, done = false;
+	u8 code = 0;
+
+	/* Some KVMs step over a HLT, and would not tell of it. */
+	read_guest(vm, code_address(vm), &code, 1);
+	if (step && code == 0xf4 && vm->sregs.ss.dpl == 0)
+		vm->status = STATUS_OK;
+	while (vm->status < 0) {
+		/* Complete the I/O, if there was any, and nothing more. */
+		if (done || gdb.interrupt)
+			run->immediate_exit = 1;
+		if (run_vcpu(vm)) {
+			io = run->exit_reason == KVM_EXIT_IO && handle_io(vm);
+			if (vm->trace)
+				print_in_gdb(vm, print_exit);
+			if (!io)
+				return find_signal(vm);
+			done = step;
+			continue;
+		}
+		run->immediate_exit = 0; /* in this order, as in run_guest() */
+		flush_output();
+		poll_input();
+		if (stop_signal)
+			vm->status = report(vm, stop_signal);
+		if (done || gdb.interrupt)
+			break;
+	}
+	return gdb.interrupt ? SIGINT : SIGTRAP;
+}
+
+/* Tell how the guest stopped (S), ended (W), or was ended (X). */
+static const char *stopped(char how, int code)
+{
+	flush_output();
+	sprintf(gdb.reply, "%c%02x", how, (u8)code);
+	return gdb.reply;
+}
+
+/*
+ * c and s, continue and step; C and S with a signal. There is nothing in the
+ * guest to take one, so it ends, as a program without a handler does.
+ */
+static const char *resume(struct vm *vm, const char *p)
+{
+	bool step = *p == 's' || *p == 'S';
+
+	if (strtoul(p + 1, NULL, 16) != 0) {
+		vm->status = STATUS_GUEST;
+		return stopped('X', gdb.signal);
+	}
+	set_debug(vm, KVM_GUESTDBG_USE_SW_BP |
+			      (step ? KVM_GUESTDBG_SINGLESTEP : 0));
+	vm->step = step; /* for unwind() */
+	gdb.signal = run_in_gdb(vm, step);
+	gdb.interrupt &= gdb.signal != SIGINT;
+	return vm->status < 0 ? stopped('S', gdb.signal)
+			      : stopped('W', vm->status);
+}
+
+/* Returns the reply to a packet. */
+static const char *answer(struct vm *vm, char *p)
+{
+	static const char *const xml[] = {
+		"l<target><architecture>i8086</architecture></target>",
+		"l<target><architecture>i386</architecture></target>",
+		"l<target><architecture>i386:x86-64</architecture></target>",
+	};
+	u8 *data = (u8 *)gdb.reply;
+	size_t size;
+
+	get_registers(vm);
+	size = copy_registers(vm, data, false);
+	if (*p == '?')
+		return stopped('S', gdb.signal);
+	if (*p == 'g')
+		return hex("", memcpy(p, data, size), size);
+	if (*p == 'G' &&
+	    (!unhex(p + 1, data, size) || !copy_registers(vm, data, true)))
+		return "E01";
+	if (*p == 'm' || *p == 'M')
+		return access_memory(vm, p + 1, *p == 'M');
+	if (*p == 'C' || *p == 'S' || !strcmp(p, "c") || !strcmp(p, "s"))
+		return resume(vm, p);
+	if (!strncmp(p, "qSupported", 10))
+		return "PacketSize=1000;QStartNoAckMode+;qXfer:features:read+";
+	if (!strncmp(p, "qXfer:features:read:target.xml:0,", 33))
+		return xml[vm->mode->bits / 32];
+	if (*p == 'G')
+		KVM(vm->vcpu_fd, KVM_SET_REGS, &vm->regs);
+	else if (*p == 'D') /* detach: as if gdb had gone */
+		vm->status = STATUS_SIGNAL + SIGHUP;
+	else if (!strcmp(p, "QStartNoAckMode"))
+		gdb.no_ack = true;
+	else if (!strncmp(p, "qRcmd,", 6)) /* `monitor' and any word */
+		print_in_gdb(vm, print_registers);
+	else
+		return "";
+	return "OK";
+}
+
+/*
+ * Serve gdb until the guest ends, or gdb goes. Returns the exit status: in the
+ * latter case as if a terminal had gone.
+ */
+static int serve_gdb(struct vm *vm)
+{
+	while (vm->status < 0 && read_packet() && *gdb.packet != 'k')
+		send_packet(answer(vm, gdb.packet));
+	while (!gdb.no_ack && getchar() != EOF)
+		; /* gdb would complain if its last + had no reader */
+	return vm->status < 0 ? STATUS_SIGNAL + SIGHUP : vm->status;
+}
+
+/* ===================================================================== 12 ===
  * The verdict and the command line
  */
 
@@ -1764,7 +2123,7 @@ static u64 parse_size(const char *text, struct argp_state *state)
 }
 
 /* Options without a letter, by numbers that are no character's. */
-enum { TRACE = 256, STEP, STATS };
+enum { TRACE = 256, STEP, STATS, GDB };
 
 static const struct argp_option options[] = {
 	{ "real", 'r', NULL, 0, "Real mode: the default of flat images", 0 },
@@ -1778,6 +2137,7 @@ static const struct argp_option options[] = {
 	{ "trace", TRACE, NULL, 0, "Print every VM exit", 1 },
 	{ "step", STEP, NULL, 0, "Print every instruction", 1 },
 	{ "stats", STATS, NULL, 0, "Print counts and times at the end", 1 },
+	{ "gdb", GDB, NULL, 0, "Serve gdb on stdin and stdout", 1 },
 	{ NULL, 'h', NULL, OPTION_HIDDEN, NULL, 0 }, /* as --help */
 	{ 0 },
 };
@@ -1792,6 +2152,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 		     : key == TRACE ? &vm->trace
 		     : key == STEP  ? &vm->step
 		     : key == STATS ? &vm->stats
+		     : key == GDB   ? &vm->gdb
 				    : NULL;
 
 	while (mode < end && mode->option != key)
@@ -1842,6 +2203,8 @@ int main(int argc, char *argv[])
 	vm.start = now();
 
 	choose_image(&vm);
+	if (vm.gdb)
+		open_gdb(&vm);
 	create_vm(&vm);
 	enter_mode(&vm, load_image(&vm));
 	if (verbose)
@@ -1849,8 +2212,8 @@ int main(int argc, char *argv[])
 	verbose = false; /* the set-up ends here */
 
 	catch_signals(&vm);
-	lock_door();
-	status = run_guest(&vm);
+	lock_door(vm.gdb);
+	status = vm.gdb ? serve_gdb(&vm) : run_guest(&vm);
 	if (status == STATUS_OK && !vm.path)
 		status = check(&vm);
 	else if (status == STATUS_OK && !vm.exits[KVM_EXIT_IO] && !vm.ring)

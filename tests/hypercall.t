@@ -140,6 +140,8 @@ flat() {
 # mov $BYTE, %al is 260 BYTE, out %al, $PORT is 346 PORT, hlt is 364.
 hypercalls() {
 	a_b_newline='\260a\346\351\346\100\260b\346\351\346\100\260\012\346\351\346\100\364'
+	# shellcheck disable=SC2059 # the format is the bytes
+	printf '\260a\346\351\346\100\260b\346\351\346\100\364' >"$T/gdb.bin"
 	for args in -r -l '-r -c' '-l -c'; do
 		has_mode "${args%% *}" || continue
 		# shellcheck disable=SC2086 # options
@@ -156,6 +158,14 @@ hypercalls() {
 	"$SIMPLE_KVM" -l "$T/flat.bin" -t 0.2 >"$T/both" 2>&1
 	like "$1: printf() comes before a message" "$(head -n 1 "$T/both")" \
 		'^\[0\]\[0\]simple-kvm: the guest stopped'
+	# To gdb it goes as a packet, in its order: c is "continue", and W00 the end.
+	# shellcheck disable=SC2016 # packets' frames
+	printf '$c#63' >"$T/packet"
+	"$SIMPLE_KVM" --gdb -l "$T/gdb.bin" <"$T/packet" >"$T/out" 2>"$T/err"
+	is "$1: printf() under gdb: status" "$?" 0
+	# shellcheck disable=SC2016 # packets' frames
+	is "$1: printf() under gdb" "$(cat "$T/out")" \
+		'+$O615b39375d625b39385d#2b$W00#b7'
 	flat '\346\106\364' -l
 	is "$1: much by printf()" "$(awk '$0 == NR - 1 && length == 63' "$T/out" |
 		wc -l)" 4096

@@ -75,6 +75,20 @@ refused system call $number: see lock_door()\$"
 	is 'how many calls the filter allows' "$(wc -l <"$T/got")" \
 		"$(wc -l <"$T/allowed")"
 	succeeds '...and which' diff "$T/allowed" "$T/got"
+	# --gdb reads packets (this one continues), polls, and sets registers.
+	cat - "$T/allowed" <<'E' | sort >"$T/allowed-gdb"
+x86-64 0 0 *
+x86-64 7 * *
+x86-64 16 * 0x4090ae82
+x86-64 16 * 0x4138ae84
+x86-64 16 * 0x4048ae9b
+E
+	# shellcheck disable=SC2016 # a packet's frame
+	printf '$c#63' >"$T/packet"
+	timeout 60 "$tamper" filter "$SIMPLE_KVM" -l --gdb <"$T/packet" \
+		2>"$T/err" >"$T/out"
+	sed -n 's/^tamper: \(x86\|x32\|i386\)/\1/p' "$T/err" | sort >"$T/got"
+	succeeds 'what the filter of --gdb allows' diff "$T/allowed-gdb" "$T/got"
 }
 if [ -n "$sanitizer" ]; then
 	skip 'the filter' 'the sanitizers need other system calls, too'

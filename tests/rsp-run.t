@@ -1,0 +1,116 @@
+#!/bin/sh
+# Under --gdb a guest stops as gdb wants it, in each mode: at steps, breakpoints,
+# exceptions and ^C, with its registers as they were there and its output before
+# it; and if it ends, it says how.
+# backends: yes
+. "${0%/*}/lib.sh"
+. "${0%/*}/rsp.sh"
+need_kvm
+
+for pair in -r16 -s32 -p32 -l64; do
+	mode=${pair%??} bits=${pair#??}
+	need_mode "$mode" "$mode: gdb" || continue
+	with=$mode
+	session g
+	start=$replies
+
+	# Two NOPs and UD2; a NOP and HLT; OUT of a byte and two NOPs. Bochs
+	# tells of some steps twice.
+	session M8000,4:90900f0b s s s s s s s s g
+	is "$mode: s to a fault" "$(reply 9)" S04
+	is "$mode: s to a fault: RIP" "$(rip 10)" 8002
+	session M8000,2:90f4 s s s s s s s s
+	like "$mode: s over HLT" "$replies" '^W00$'
+	like "$mode: ...ends the guest" "$status" '^[01]$'
+	if [ "${BACKEND:-}" = vmx ]; then
+		skip "$mode: s, exactly" 'Bochs tells of some steps twice'
+	else
+		session M8000,3:e6e990 g s g s g
+		is "$mode: s over OUT" "$(reply 3)" S05
+		is "$mode: s over OUT: RIP" "$(rip 4)" 8002
+		is "$mode: s after OUT: RIP" "$(rip 6)" 8003
+		is "$mode: what it has printed" \
+			"$(printf '%s\n' "$sent" | grep '^O[^K]')" O00
+	fi
+
+	# As gdb does it: INT3, continue, put the byte and RIP back, continue.
+	session m8000,1
+	byte=$replies
+	session M8000,1:cc c g "M8000,1:$byte" "G$start" c
+	is "$mode: a breakpoint" "$(reply 2)" S05
+	is "$mode: a breakpoint: RIP is after it" "$(rip 3)" 8001
+	is "$mode: a breakpoint: all as it was" \
+		"$(reply 3 | cut -c 1-16)" "$(printf '%s' "$start" | cut -c 1-16)"
+	is "$mode: after it, output" "$(output)" 'Hello, world!'
+	is "$mode: after it, the end" "$(reply 6)" W00
+	is "$mode: status" "$status" 0
+	like "$mode: verdict" "$err" "42: as expected"
+	session M8000,2:90cc c g s
+	is "$mode: its own INT3" "$(reply 2)" S05
+	is "$mode: its own INT3: RIP is after it" "$(rip 3)" 8002
+
+	with="$mode $GUESTS/bp$bits.bin"
+	session c c
+	is "$mode bp: INT3, and then the end" "$replies" "S05${NL}W00"
+
+	with="$mode $GUESTS/ud$bits.bin"
+	session c g C04
+	is "$mode ud: output first" "$(output)" before
+	is "$mode ud: SIGILL" "$(reply 1)" S04
+	at=$(rip 2)
+	is "$mode ud: CS is the guest's" "$(reply 2 | cut -c "$((${#start} - 47))-")" \
+		"$(printf '%s' "$start" | cut -c "$((${#start} - 47))-")"
+	is "$mode ud: C with the signal ends it" "$(reply 3)" X04
+	is "$mode ud: status" "$status" 1
+	is "$mode ud: the reason" "$err" \
+		'simple-kvm: the guest failed: exception 6, #UD invalid opcode'
+	# It goes on where it is; and again after the UD2 has become two NOPs.
+	session c "m$at,2" c "M$at,2:9090" c
+	is "$mode ud: RIP at the fault" "$(reply 2)" 0f0b
+	is "$mode ud: c makes it fail again" "$(reply 3)" S04
+	is "$mode ud: mended" "$(output)" "before${NL}not reached"
+	is "$mode ud: mended: the end" "$(reply 5)" W00
+
+	with="$mode $GUESTS/de$bits.bin"
+	session c
+	is "$mode de: SIGFPE" "$(reply 1)" S08
+	with="$mode $GUESTS/exit$bits.bin"
+	session c
+	is "$mode exit: output first" "$(printf '%s\n' "$sent" | tail -n 1)" W55
+	is "$mode exit: all of it" "$(output)" bye
+	is "$mode exit: status" "$status" 85
+	with="$mode $GUESTS/nosuch$bits.bin"
+	session c C0b
+	is "$mode nosuch: SIGSEGV, then the end" "$replies" \
+		"S0b${NL}X0b"
+	like "$mode nosuch: the reason" "$err" 'a .-byte .* port 0x.*not there$'
+	is "$mode nosuch: status" "$status" 1
+	with="$mode $GUESTS/triple$bits.bin"
+	session c C0b
+	like "$mode triple" "$replies" '^S0[4b]$'
+	like "$mode triple: the end" "$replies" '^X0[4b]$'
+	case $mode in
+	-r) ;;
+	*)
+		with="$mode $GUESTS/pfread$bits.bin"
+		session c
+		is "$mode pfread: SIGSEGV" "$(reply 1)" S0b ;;
+	esac
+
+	# A loop: JMP to itself.
+	if [ "${BACKEND:-}" = vmx ]; then
+		skip "$mode: ^C" 'a loop without interrupts stops Bochs'
+	else
+		with=$mode
+		session M8000,2:ebfe c ^C g c ^C '?' k '?'
+		is "$mode: ^C, twice, and k" "$replies" \
+			"OK${NL}S02${NL}$start${NL}S02${NL}S02"
+		is "$mode: k: status" "$status" 129
+		session ^C s g s g
+		is "$mode: ^C that comes before a step" "$(reply 1)" S02
+		is "$mode: ...which is not made" "$(rip 2)" 8000
+		is "$mode: ...and the next one is" "$(reply 3)" S05
+	fi
+done
+
+done_testing

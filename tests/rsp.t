@@ -1,0 +1,111 @@
+#!/bin/sh
+# --gdb serves gdb's remote protocol on stdin and stdout, in each mode: registers,
+# memory, monitor, acknowledgements, the end; and what is malformed does no harm.
+# backends: yes
+. "${0%/*}/lib.sh"
+. "${0%/*}/rsp.sh"
+need_kvm
+
+for pair in -r16 -s32 -p32 -l64; do
+	mode=${pair%??} bits=${pair#??}
+	need_mode "$mode" "$mode: gdb" || continue
+	with=$mode
+
+	# The end of the file is the end of gdb.
+	session '?' g qC
+	is "$mode: status, when gdb goes" "$status" 129
+	is "$mode: stopped at first" "$(reply 1)" S05
+	is "$mode: RIP at first" "$(rip 2)" 8000
+	is "$mode: what it does not know" "$(reply 3)" ''
+	start=$(reply 2)
+	case $bits in
+	64) is "$mode: size of the registers" ${#start} 328 ;;
+	*) is "$mode: size of the registers" ${#start} 128 ;;
+	esac
+	session 'qXfer:features:read:target.xml:0,ffb'
+	case $bits in
+	16) like "$mode: architecture" "$replies" '^l<.*>i8086<' ;;
+	32) like "$mode: architecture" "$replies" '^l<.*>i386<' ;;
+	64) like "$mode: architecture" "$replies" '^l<.*>i386:x86-64<' ;;
+	esac
+
+	# The first register is RAX, the last one GS.
+	changed=78563412${start#????????}
+	session "G$changed" g "G${start%????????}20000000" "G${start%??}" g
+	is "$mode: G" "$(reply 1)" OK
+	is "$mode: G: what is set" "$(reply 2)" "$changed"
+	is "$mode: G: not a segment" "$(reply 3)" E01
+	is "$mode: G: too short" "$(reply 4)" E01
+	is "$mode: G: nothing else has changed" "$(reply 5)" "$changed"
+
+	session M9ffe,4:01020304 m9ffe,4 m9ffd,6 m1ffffe,4 m200000,1 \
+		M1fffff,2:0506 M200000,1:05 mffffffffffffffff,2 \
+		m0,ffffffffffffffff mfffffffffffff000,2000
+	is "$mode: M over the end of a page" "$(reply 1)" OK
+	is "$mode: m over the end of a page" "$(reply 2)" 01020304
+	is "$mode: m around it" "$(reply 3)" 000102030400
+	is "$mode: m over the end of RAM" "$(reply 4)" 0000
+	is "$mode: m beyond RAM" "$(reply 5)" E01
+	is "$mode: M over the end of RAM" "$(reply 6)" E01
+	is "$mode: M beyond RAM" "$(reply 7)" E01
+	like "$mode: m at the end of all addresses" "$(reply 8)" '^\(E01\|....\)$'
+	long=$(reply 9)
+	is "$mode: m of more than a packet holds" ${#long} 4096
+
+	with=$mode
+	session D '?'
+	is "$mode: D" "$replies" OK
+	session 'qRcmd,72656773' g
+	like "$mode: monitor: CR0" "$(output)" 'CR0    0'
+	like "$mode: monitor: segments" "$(output)" 'CS  .* base 0'
+	is "$mode: monitor: done" "$(printf '%s\n' "$replies" | tail -n 2)" \
+		"OK$NL$start"
+	with="$mode --trace --stats"
+	session c
+	like "$mode --trace: in gdb" "$(output)" 'exit 1: KVM_EXIT_IO'
+	is "$mode --trace: output, too" "$(output |
+		sed 's/simple-kvm: .*//' | tr -d '\n')" 'Hello, world!'
+	like "$mode --stats" "$err" 'KVM_EXIT_IO: 14$'
+	with="$mode -v"
+	session '?'
+	is "$mode -v: before it begins" "$replies" S05
+	like "$mode -v: on stderr" "$err" 'KVM_CREATE_VM'
+
+	# Acknowledgements, until they are no longer wanted.
+	packets '?' '?' QStartNoAckMode '?' >"$T/packets"
+	serve "$mode"
+	is "$mode: acknowledgements" "$(cat "$T/out")" \
+		"+\$S05#b8+\$S05#b8+\$OK#9a\$S05#b8"
+
+	# What no gdb sends.
+	session m m, m1 mx,y M M1 M1,1 M1,1: M1,1:0 M1,1:xx M1,2:00 \
+		M1,8000000000000000: G Gx Gxx 'qXfer:features:read:target.xml:' \
+		'qXfer:features:read:target.xml:0,' qRcmd c8000 '!' vCont P0=0 \
+		'?'
+	is "$mode: malformed: the last reply" \
+		"$(printf '%s\n' "$replies" | tail -n 1)" S05
+	is "$mode: malformed: errors" "$(printf '%s\n' "$replies" |
+		sed 15q | sort -u)" E01
+	printf '\044g#00\044g#67' >"$T/packets"
+	serve "$mode"
+	is "$mode: a wrong checksum ends it" "$replies$status" 129
+	{
+		printf '$'
+		head -c 100000 /dev/zero | tr '\0' m
+		printf '#00'
+		packets '?'
+	} >"$T/packets"
+	serve "$mode"
+	is "$mode: too long a packet ends it" "$replies$status" 129
+	printf '\044m0,1' >"$T/packets"
+	serve "$mode"
+	is "$mode: half a packet ends it" "$replies$status" 129
+done
+
+run --gdb --step
+is '--gdb --step: status' "$status" 2
+run --gdb -t 1
+is '--gdb --timeout: status' "$status" 2
+like '--gdb --timeout: why' "$err" '^simple-kvm: .*--gdb.*--timeout'
+
+done_testing
