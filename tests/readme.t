@@ -7,8 +7,7 @@
 need_kvm
 
 # This make is not to know of the one that runs the tests.
-unset MAKEFLAGS MFLAGS MAKELEVEL MODE RAM
-has_mode -p && has_p=1 || has_p=
+unset MAKEFLAGS MFLAGS MAKELEVEL MODE RAM FLOAT OBJS
 readme=${TESTS%/*}/README.md
 src=$T/src
 copy_tree "$src"
@@ -16,130 +15,367 @@ cd "$src" || exit 1
 # The README speaks of ./simple-kvm; SANITIZE=1 tests another.
 make -s >"$T/log" 2>&1 || bail_out "make: $(cat "$T/log")"
 
-# One directory for each block, in their order: its kind, its name, its text.
+# Each block is a file, in their order, called after its kind; beside it are its
+# name, and what it needs, as the comments before it say.
 mkdir "$T/blocks"
 awk -v dir="$T/blocks" '
-	/^<!-- file: .* -->$/ { name = $3; kind = "file"; next }
-	/^<!-- mode: .* -->$/ { name = $3; next }
-	/^<!-- from: .* -->$/ { name = $3; kind = "from"; next }
+	/^<!-- needs: .* -->$/ { needs = $0; next }
+	/^<!-- (file|from): .* -->$/ { kind = substr($2, 1, 4); name = $3; next }
 	/^```/ && !text {
 		if (!kind) kind = substr($0, 4)
 		if (!kind) kind = "text"
 		text = sprintf("%s/%03d-%s", dir, ++n, kind)
+		gsub(/^<!-- needs: | -->$/, "", needs)
 		print name >(text ".name")
+		print needs >(text ".needs")
 		printf "" >text
 		next
 	}
-	/^```$/ { close(text); text = kind = name = ""; next }
+	/^```$/ { close(text); text = kind = name = needs = ""; next }
 	text { print >text }' "$readme"
 
-# Apply a diff to a file: each hunk's lines are found there, wherever it is.
-cat >"$T/apply.pl" <<'P'
-use strict;
-my ($diff, $name) = @ARGV;
-sub text { local (@ARGV, $/) = @_; return scalar <> }
-my $source = text $name;
-my (undef, @hunks) = split /^@@.*\n/m, text $diff;
-for my $hunk (@hunks) {
-	my ($old, $new) = ("", "");
-	for (split /^/, $hunk) {
-		$old .= substr $_, 1 if /^[ -]/;
-		$new .= substr $_, 1 if /^[ +]/;
-	}
-	$source =~ s/\Q$old\E/$new/ or die "not found:\n$old";
+# at_least WHAT N FILE: there are as many lines, so that finding nothing is no
+# success.
+at_least() {
+	n=$(grep -c . "$3") || true
+	is "$1: at least $2 are found" "$([ "$n" -ge "$2" ] && echo yes)" yes
 }
-open my $f, ">", $name or die "$name: $!";
-print $f $source;
-P
 
 # steady: standard input without what differs between one machine, or one run,
-# and another. A line [...] stands for any lines.
+# and another.
 steady() {
-	sed -e '/^simple-kvm:   RFLAGS/d' -e '/^simple-kvm: KSM:/d' \
-		-e 's/, RIP 0x[0-9a-f]*:/, RIP:/' \
+	sed -e '/^simple-kvm:   RFLAGS/d' -e 's/, RIP 0x[0-9a-f]*/, RIP/' \
 		-e 's/[0-9]*\.[0-9]\{6\} s/N s/g' \
-		-e 's/peak RSS: [0-9]*/peak RSS: N/'
+		-e 's/[0-9]* bytes at 0x4/N bytes at 0x4/'
 }
 
-# shown WANT GOT: the output is what is shown.
-shown() {
-	if ! grep -q '^\[\.\.\.\]$' "$1"; then
-		diff -u "$1" "$2"
-		return
-	fi
-	# What is before the [...] begins the output, and what is behind it ends it.
-	sed '/^\[\.\.\.\]$/,$d' "$1" >"$T/begin"
-	sed '1,/^\[\.\.\.\]$/d' "$1" >"$T/end"
-	head -n "$(wc -l <"$T/begin")" "$2" | diff -u "$T/begin" - &&
-		tail -n "$(wc -l <"$T/end")" "$2" | diff -u "$T/end" -
-}
+# shown WANT GOT: the output is what is shown, where a line [...] stands for any
+# lines.
+cat >"$T/shown.pl" <<'P'
+use strict;
+sub text { local (@ARGV, $/) = @_; return <> // "" }
+my ($want, $got) = map { text $_ } @ARGV;
+my $pattern = join "(?:.*\\n)*?", map quotemeta,
+	split /^\[\.\.\.\]\n/m, $want, -1;
+exit 0 if $got =~ /\A$pattern\z/;
+print "got:\n${got}shown:\n$want";
+exit 1;
+P
+shown() { perl "$T/shown.pl" "$@"; }
 
-# console FILE: run its commands, each behind "$ ", and compare what they print.
+# console FILE: run its commands, each after "$ ", with the lines that a
+# backslash continues, and compare what they print.
 console() {
 	rm -f "$T"/step-*
-	awk -v dir="$T" '/^\$ / {
+	awk -v dir="$T" '
+		/^\$ / {
 			step = sprintf("%s/step-%02d", dir, ++n)
-			print substr($0, 3) >step
 			printf "" >(step ".want")
-			next
+			$0 = substr($0, 3)
+			command = 1
 		}
+		command { print >step; command = /\\$/; next }
 		step { print >(step ".want") }' "$1"
 	for step in "$T"/step-??; do
 		sh "$step" >"$step.got" 2>&1 </dev/null
 		steady <"$step.got" >"$step.steady"
 		steady <"$step.want" >"$T/want"
-		succeeds "\$ $(cat "$step")" shown "$T/want" "$step.steady"
+		succeeds "\$ $(tr -s '\\\n ' ' ' <"$step")" \
+			shown "$T/want" "$step.steady"
 	done
 }
 
+# A session of gdb: its commands, each after "(gdb) ", on sum.elf, and what is
+# shown of it. Addresses differ from one compiler to another, and so do lines that
+# are empty.
+session() {
+	set -- -ex "target remote | ./simple-kvm --gdb sum.elf"
+	sed -n 's/^(gdb) //p' "$block" >"$T/gdb"
+	while IFS= read -r command; do
+		set -- "$@" -ex "$command"
+	done <"$T/gdb"
+	make -s sum.elf MODE=64 GUEST_CFLAGS=-Og >"$T/log" 2>&1
+	timeout 60 gdb -nx -q -batch "$@" sum.elf >"$T/raw-got" 2>&1 </dev/null
+	for which in "$block" "$T/raw-got"; do
+		grep -v -e '^(gdb)' -e '^$' "$which" |
+			sed 's/0x[0-9a-f]*/ADDRESS/g' >"$T/session.${which##*-}"
+	done
+	succeeds 'a session of gdb' diff -u "$T/session.gdb" \
+		"$T/session.got"
+}
+
+# The change of simple-kvm.c. Whoever has made it already, or has lines of their
+# own just there, does not see it fail for that.
+
+# Apply a diff to a file: where the hunk's lines are; or else where a line of
+# your own separates them, before the first one below the new ones. Exits with 3
+# if there is any such hunk.
+cat >"$T/apply.pl" <<'P'
+use strict;
+my ($diff, $name) = @ARGV;
+sub text { local (@ARGV, $/) = @_; return scalar <> }
+my ($source, $own) = (text($name), 0);
+my (undef, @hunks) = split /^@@.*\n/m, text $diff;
+for my $hunk (@hunks) {
+	my @lines = split /^/, $hunk;
+	my $old = join "", map { substr $_, 1 } grep { /^[ -]/ } @lines;
+	my $new = join "", map { substr $_, 1 } grep { /^[ +]/ } @lines;
+	next if $source =~ s/\Q$old\E/$new/;
+	my ($above, $added, $below) = $hunk =~ /\A((?: .*\n)+)((?:\+.*\n)+) (.*\n)/
+		or die "neither there nor an addition:\n$hunk";
+	$above =~ s/^ //mg;
+	$added =~ s/^\+//mg;
+	$source =~ s/(\Q$above\E(?:.*\n)*?)(?=\Q$below\E)/$1$added/
+		or die "not found:\n$old";
+	$own = 3;
+}
+open my $f, ">", $name or die "$name: $!";
+print $f $source;
+exit $own;
+P
+
+# change NAME: test that it applies, and apply it. Afterwards $changed says so.
+change() {
+	changed=
+	sed -n 's/^+static.* \([a-z_]*\)(.*/\1/p' "$1" >"$T/added"
+	if grep -qFf "$T/added" simple-kvm.c; then
+		skip 'the change of simple-kvm.c' 'it has such functions already'
+		return
+	fi
+	own=0
+	cp simple-kvm.c "$T/before.c"
+	perl "$T/apply.pl" "$1" simple-kvm.c 2>"$T/log" || own=$?
+	for tool in 'git apply' 'patch -s -p1 --fuzz=0 -i'; do
+		if ! command -v "${tool%% *}" >/dev/null; then
+			skip "the change applies with $tool" 'it is not installed'
+		elif [ "$own" = 3 ]; then
+			skip "the change applies with $tool" \
+				'simple-kvm.c has lines of your own there'
+		else
+			mkdir -p "$T/other"
+			cp "$T/before.c" "$T/other/simple-kvm.c"
+			# shellcheck disable=SC2016 # that shell's variables
+			succeeds "the change applies with $tool" \
+				env GIT_CEILING_DIRECTORIES="$T" sh -c \
+				'cd "$1" && $2 "$3" && cmp simple-kvm.c "$4"' - \
+				"$T/other" "$tool" "$src/$1" "$src/simple-kvm.c"
+		fi
+	done
+	case $own in
+	0 | 3)
+		result 0 'the change of simple-kvm.c has its place'
+		changed=1 ;;
+	*)
+		result 1 'the change of simple-kvm.c has its place'
+		comment "$(cat "$T/log")" ;;
+	esac
+}
+
+# lacks WORD...: is one of them missing? It is the change, or a tool.
+lacks() {
+	for missing; do
+		case $missing in
+		change) [ "$changed" ] || return 0 ;;
+		*) command -v "$missing" >/dev/null || return 0 ;;
+		esac
+	done
+	return 1
+}
+
+changed=
+: >"$T/commands"
 for block in "$T"/blocks/*; do
+	name=$(cat "$block.name" 2>/dev/null)
 	case $block in
-	*.name) continue ;;
-	*-file) cp "$block" "$(cat "$block.name")" ;;
+	*.name | *.needs) continue ;;
+	*-file)
+		cp "$block" "$name"
+		case $name in *.diff) change "$name" ;; esac ;;
 	*-from)
 		while IFS= read -r line; do
 			succeeds "quoted: ${line#"${line%%[![:space:]]*}"}" \
-				grep -qxF -e "$line" "$(cat "$block.name")"
+				grep -qxF -e "$line" "$name"
 		done <"$block" ;;
-	*-diff) succeeds 'the change of simple-kvm.c applies' \
-		perl "$T/apply.pl" "$block" simple-kvm.c ;;
+	*-gdb)
+		if lacks gdb; then
+			skip 'a session of gdb' 'there is no gdb'
+		else
+			session
+		fi ;;
 	*-console)
-		if [ "$(cat "$block.name")" = -p ] && [ -z "$has_p" ]; then
-			skip "$(sed -n 's/^\$ //p' "$block")" 'no -p here'
+		grep '^\$ ' "$block" >>"$T/commands"
+		# shellcheck disable=SC2046 # its words
+		if lacks $(cat "$block.needs"); then
+			skip "$(grep '^\$ ' "$block" | tail -n 1)" \
+				"there is no $missing"
 		else
 			console "$block"
 		fi ;;
 	esac
 done
+at_least 'commands' 20 "$T/commands"
+cat "$T"/blocks/*-from >"$T/quoted"
+at_least 'lines quoted from simple-kvm.c' 10 "$T/quoted"
+(cd "$T/blocks" && ls) >"$T/names"
+for least in 8-file 12-console 5-from 1-mermaid 1-gdb; do
+	grep "${least#*-}\$" "$T/names" >"$T/kind"
+	at_least "blocks of the kind ${least#*-}" "${least%-*}" "$T/kind"
+done
+
+# What a hypercall says that makes a system call.
+if [ "$changed" ]; then
+	sed 's/^\tprintf("%llu.n", number(data, size));$/\tfopen("x", "re");/' \
+		simple-kvm.c >"$T/fopen.c"
+	cp "$T/fopen.c" simple-kvm.c
+	make -s simple-kvm >"$T/log" 2>&1 || comment "$(cat "$T/log")"
+	./simple-kvm --long calls.bin 2>&1 | tail -n 1 | sed 's/^/    /' \
+		>"$T/refusal"
+	succeeds "the README has:$(cat "$T/refusal")" \
+		grep -qxFf "$T/refusal" "$readme"
+else
+	skip 'the message about a forbidden system call' 'there is no change'
+fi
 
 # The output of the first command of all, which needs no copy.
 run --long
-like 'the built-in guest prints what is shown' "$(cat "$readme")" \
-	"^    $(head -n 1 "$T/out")\$"
-like '...and so does the verdict' "$(cat "$readme")" "^    $err\$"
+for line in "$(cat "$T/out")" "$err"; do
+	succeeds "the README has: $line" grep -qxF "    $line" "$readme"
+done
 
-# Every option of --help is in the README, and the other way round.
-"$SIMPLE_KVM" --help | grep -o -e '--[a-z][a-z]*' | sort -u >"$T/help"
-grep -o -e '`--[a-z][a-z]*' -e ', `--[a-z]*' "$readme" | grep -o -e '--[a-z]*' |
-	sort -u >"$T/named"
-is "--help and the README tell of the same options" \
+# Every option of --help is in the README, and the other way round. (--usage has
+# them all, in its own way.)
+"$SIMPLE_KVM" --help | grep -o -e '^ *-[a-zA-Z?],' -e '--[a-z][a-z]*' |
+	tr -d ' ,' | sort -u >"$T/help"
+at_least 'options' 20 "$T/help"
+# shellcheck disable=SC2016 # backquotes of Markdown
+sed -n '/^## Reference/,/^## /s/^| \(`-[^|]*\).*/\1/p' "$readme" |
+	grep -o -e '`-[a-zA-Z?]`' -e '`--[a-z]*' | tr -d '`' | sort -u |
+	grep -vx -e -h >"$T/named"
+is '--help and the README tell of the same options' \
 	"$(cat "$T/named")" "$(cat "$T/help")"
+awk '/^\.It Fl/ {
+	for (i = 3; i <= NF && $i != "Ns"; i++)
+		if ($i != "," && $i != "Fl")
+			print "-" $i
+}' "${TESTS%/*}/simple-kvm.1" | tr -d '\\&' | sort -u | grep -vx -e -h >"$T/named"
+is '...and so does the manual page' "$(cat "$T/named")" "$(cat "$T/help")"
+"$SIMPLE_KVM" --usage >"$T/usage"
+while read -r option; do
+	case $option in
+	--*) like "--usage names $option" "$(cat "$T/usage")" "\\[${option}[]=]" ;;
+	esac
+done <"$T/help"
+run -h
+is '-h is as --help' "$out" "$("$SIMPLE_KVM" --help)$NL"
+
+# The messages about a guest's death: each is said, or is in the source, as for
+# some it takes a certain KVM.
+cp simple-kvm.c "$T/said"
+# dies ARGUMENT... <IMAGE: note what is said of a guest.
+dies() {
+	cat >"$T/image"
+	run "$@" "$T/image"
+	cat "$T/err" >>"$T/said"
+}
+printf '\315\020' | dies -r                     # int $0x10
+printf '\344\177' | dies -r                     # in $0x7f, %al
+printf '\270\1\0\0\0\243\0\0\0\100' | dies -s   # mov $1, %eax; mov %eax, 1G
+printf '\353\376' | dies -l -t 0.1              # jmp to itself
+# shellcheck disable=SC2016 # backquotes of Markdown
+sed -n '/^| message/,/^$/s/^| `\([^`]*\)`.*/\1/p' "$readme" >"$T/messages"
+at_least 'messages' 7 "$T/messages"
+while IFS= read -r message; do
+	succeeds "message: $message" grep -qF -e "$message" "$T/said"
+done <"$T/messages"
+
+# access OPCODE PORT: run a guest that does so: mov $PORT, %dx; OPCODE; hlt.
+access() {
+	printf '%b' "\\0272\\0$(printf '%o' $(($2 & 255)))" \
+		"\\0$(printf '%o' $(($2 >> 8)))\\0$1\\0364" >"$T/image"
+	run -r "$T/image"
+}
+
+# The ports that are not there, unless they are of your own.
+sed -n '/^<!-- ports: absent -->$/,/^$/p' "$readme" | cut -d '|' -f 3 |
+	sed 's/memory at.*//; /INT/d' | grep -o '0x[0-9A-F]*' >"$T/absent"
+at_least 'absent ports' 15 "$T/absent"
+while read -r port; do
+	if grep -qi "{ $port," simple-kvm.c; then
+		skip "no port $port" 'simple-kvm.c has a row for it'
+		continue
+	fi
+	access 356 "$port" # out %al, (%dx)
+	like "no port $port" "$err" \
+		"port 0x$(printf %x "$((port))"), which is not there\$"
+	is "no port $port: status" "$status" 1
+done <"$T/absent"
+
+# The ports that are there, as far as an access of one byte can tell.
+sed -n '/^| port/,/^$/s/^| 0xEE.*//; s/^| \(0x[^|]*\) | \([a-z, ]*\).*/\1 \2/p' \
+	"$readme" | sed 's/, 1 byte.*//' >"$T/ports"
+at_least 'ports' 7 "$T/ports"
+is 'no port is both there and not' \
+	"$(grep -o '0x[0-9A-F]*' "$T/ports" | grep -xFf "$T/absent")" ''
+while IFS= read -r row; do
+	for port in $(echo "$row" | grep -o '0x[0-9A-F]*'); do
+		case $row in *out*)
+			access 356 "$port"
+			unlike "OUT to port $port" "$err" 'not there' ;;
+		esac
+		case $row in *in*)
+			access 354 "$port"
+			unlike "IN from port $port" "$err" 'not there' ;;
+		esac
+	done
+done <"$T/ports"
+
+# The memory map and the statuses are those of the source.
+sed -n 's/^    \(0x0[0-9a-f]*\)  .*/\1/p' "$readme" >"$T/map"
+at_least 'rows of the memory map' 11 "$T/map"
+sed -n '/^enum layout {/,/^};/p' simple-kvm.c >"$T/layout"
+while read -r address; do
+	like "memory map: $address" "$(cat "$T/layout")" \
+		" = $([ "$((address))" = 0 ] || echo 0x)$(printf %x "$((address))"),"
+done <"$T/map"
+sed -n '/^| status/,/^$/s/^| \([0-9][0-9]*\) .*/\1/p' "$readme" >"$T/statuses"
+at_least 'statuses' 5 "$T/statuses"
+while read -r number; do
+	succeeds "status $number" grep -q "STATUS_[A-Z]* = $number," simple-kvm.c
+done <"$T/statuses"
+
+# The registers of a mode are what is shown.
+for mode in s l; do
+	run -$mode -v
+	for register in CR0 CR4 EFER; do
+		bits=$(sed -n "s/^simple-kvm:   $register *[0-9a-f]* *//p" "$T/err")
+		like "-$mode: $register is ${bits:-0}" \
+			"$(grep "^| $register |" "$readme")" "| ${bits:-0} |"
+	done
+done
 
 # Every function that the README names is there.
 # shellcheck disable=SC2016 # backquotes of Markdown
 grep -o '`[a-z_]*()`' "$readme" | tr -d '`()' | sort -u >"$T/functions"
+at_least 'functions' 10 "$T/functions"
 while read -r function; do
-	succeeds "$function() exists" grep -q "[ *]$function(.*[^;]\$" simple-kvm.c
+	succeeds "$function() exists" grep -q \
+		-e "[ *]$function(.*[^;]\$" -e "^#define $function(" simple-kvm.c
 done <"$T/functions"
 
-# Links within the README lead somewhere, and so do those to files.
+# Links lead somewhere: within the README, and to files, from each of ours.
 grep -o '](#[^)]*)' "$readme" | tr -d '()#]' | sort -u >"$T/anchors"
+at_least 'links to headings' 2 "$T/anchors"
 sed -n 's/^##* //p' "$readme" | tr '[:upper:]' '[:lower:]' |
 	sed 's/[^a-z0-9 -]//g; s/ /-/g' >"$T/headings"
 is 'links to headings' "$(grep -vxFf "$T/headings" "$T/anchors")" ''
-grep -o '](\.*[a-zA-Z][^):]*)' "$readme" | tr -d '()]' | sort -u >"$T/files"
-while read -r file; do
-	succeeds "link to $file" test -e "${TESTS%/*}/${file%%#*}"
-done <"$T/files"
+for text in README.md tests/bench/README.md tests/backends/README.md; do
+	grep -o '](\.*[a-zA-Z][^):]*)' "${TESTS%/*}/$text" | tr -d '()]' |
+		sort -u >"$T/files"
+	[ "$text" != README.md ] || at_least 'links to files' 5 "$T/files"
+	while read -r file; do
+		file=$(dirname "$text")/${file%%#*}
+		succeeds "$text: link to $file" test -e "${TESTS%/*}/$file"
+	done <"$T/files"
+done
 
 done_testing
