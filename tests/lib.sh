@@ -6,6 +6,10 @@
 #   $SIMPLE_KVM  the program, as an absolute path
 #   $GUESTS      the directory of the test guests, built by the Makefile
 #   $T           a directory of its own, removed at the end
+#   $SANITIZER   yes if the program is the build of SANITIZE=1, or nothing
+#
+# Nothing that a test runs may run for good: whatever could goes through run,
+# capture or limit.
 #
 # The line `# backends: yes' or `# backends: no (why)' near the top of a test
 # says whether `make test-backends' runs it, where there is only busybox.
@@ -15,12 +19,26 @@ SIMPLE_KVM=${SIMPLE_KVM:-${TESTS%/*}/simple-kvm}
 # shellcheck disable=SC2034 # for the tests
 GUESTS=$TESTS/guests
 T=$(mktemp -d) || exit 1
-trap 'rm -rf "$T"' EXIT
+trap finish EXIT
 trap 'exit 129' HUP INT TERM
 export LC_ALL=C
+case $SIMPLE_KVM in */asan/*) SANITIZER=yes ;; *) SANITIZER= ;; esac
+# What the sanitizers find ends the program with a status that it never has
+# itself. Their search for leaks does not work under strace.
+export ASAN_OPTIONS=exitcode=100:detect_leaks=0 UBSAN_OPTIONS=exitcode=100
+
+# The seconds that one command may take: far more than any needs.
+RUN_LIMIT=${RUN_LIMIT:-${SANITIZER:+120}}
+RUN_LIMIT=${RUN_LIMIT:-60}
 
 count=0
 failures=0
+
+# finish: what is left to do, however the test ends.
+finish() {
+	[ ! -s "$T/over" ] || result 1 "$(cat "$T/over")"
+	rm -rf "$T"
+}
 
 # result STATUS WHAT: print the TAP line of one test.
 result() {
@@ -109,14 +127,54 @@ done_testing() {
 	[ "$failures" = 0 ]
 }
 
-# run ARGUMENT...: run simple-kvm. $status, $out and $err are what came of it.
-run() {
+# limit COMMAND...: run the command, but for RUN_LIMIT seconds at most: then it
+# is killed, and the whole test fails. So no command may end with status 137,
+# as if by SIGKILL, for another reason. The command and what it has started are
+# a process group of their own; its process id is not $!. In an emulated machine
+# processes are dear, and the whole test has a limit: there it is just run.
+limit() {
+	if [ "${BACKEND:-}" ]; then
+		"$@"
+		return
+	fi
+	timeout -s KILL "$RUN_LIMIT" "$@" || {
+		set -- $? "$@"
+		[ "$1" = 137 ] || return "$1"
+		shift
+		echo "ran for more than $RUN_LIMIT s: $*" |
+			tr '\n' ' ' >"$T/over"
+		kill -TERM $$
+		return 137
+	}
+}
+
+# capture COMMAND...: run it within the limit. $status, $out and $err are what
+# came of it; the latter two are in $T/out and $T/err as well.
+capture() {
 	status=0
-	"$SIMPLE_KVM" "$@" >"$T/out" 2>"$T/err" </dev/null || status=$?
+	limit "$@" >"$T/out" 2>"$T/err" </dev/null || status=$?
 	# A trailing X keeps the newlines at the end from being dropped.
 	out=$(cat "$T/out"; echo X)
 	out=${out%X}
 	err=$(cat "$T/err")
+}
+
+# run ARGUMENT...: capture simple-kvm.
+run() { capture "$SIMPLE_KVM" "$@"; }
+
+# traced CALLS FAULT ARGUMENT...: run simple-kvm under strace, which leaves these
+# system calls in $T/trace. FAULT, if not empty, is for its option -e inject=.
+traced() {
+	calls=$1 fault=$2
+	shift 2
+	capture strace -o "$T/trace" -e trace="$calls" \
+		${fault:+-e "inject=$fault"} "$SIMPLE_KVM" "$@"
+}
+
+# call_number CALL TEXT [N]: print which of the system calls of this name in
+# $T/trace is the first, or the Nth, that has the text: what `when=' wants.
+call_number() {
+	grep "^$1(" "$T/trace" | grep -nFe "$2" | sed -n "${3:-1}s/:.*//p"
 }
 
 # Newline, for patterns and expected output.
@@ -151,6 +209,23 @@ has_mode() {
 need_mode() {
 	has_mode "$1" && return
 	skip "$2" "this KVM lacks the mode $1"
+	return 1
+}
+
+# each_mode WHAT FUNCTION: call it for each mode, with the option in $mode and
+# the size of its registers in $bits; skip WHAT for a mode that this KVM lacks.
+each_mode() {
+	for pair in -r16 -s32 -p32 -l64; do
+		# shellcheck disable=SC2034 # for the tests
+		mode=${pair%??} bits=${pair#??}
+		! need_mode "$mode" "$mode: $1" || "$2"
+	done
+}
+
+# need_command COMMAND WHAT: is it installed? If not, skip the test WHAT.
+need_command() {
+	command -v "$1" >/dev/null && return
+	skip "$2" "$1 is not installed"
 	return 1
 }
 
