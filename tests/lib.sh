@@ -237,3 +237,14 @@ need_kvm() {
 	[ -z "${REQUIRE_KVM:-}" ] || bail_out "$why, and REQUIRE_KVM is set"
 	skip_all "$why"
 }
+
+# need_sanitizer: go on only with the sanitizers' build, in $SANITIZED. Tests
+# that run at the same time do not both build it.
+need_sanitizer() {
+	# shellcheck disable=SC2086 # a command may be several words
+	(cd "${TESTS%/*}" && flock tests ${MAKE:-make} -s asan/simple-kvm) \
+		>"$T/log" 2>&1 ||
+		skip_all "no sanitizer build: $(tail -n 1 "$T/log")"
+	# shellcheck disable=SC2034 # for the tests
+	SANITIZED=${TESTS%/*}/asan/simple-kvm
+}

@@ -1,22 +1,22 @@
 #!/bin/sh
 # Whatever an ELF file says, the run ends with a documented status and without a
-# report of the sanitizers. MUTATIONS says how many mutated files are tried,
-# MUTATIONS_SEED which ones.
-# backends: no (needs the sanitizer build, and thousands of runs)
+# report of the sanitizers. FULL=1 tries 5,000 mutated files instead of 400;
+# SEED says which ones.
+# backends: no (needs the sanitizer build, and hundreds of runs)
 . "${0%/*}/lib.sh"
 need_kvm
 command -v perl >/dev/null || skip_all 'perl is not installed'
-(cd "${TESTS%/*}" && ${MAKE:-make} -s asan/simple-kvm) >"$T/log" 2>&1 ||
-	skip_all "no sanitizer build: $(tail -n 1 "$T/log")"
-runs=${MUTATIONS:-5000}
-seed=${MUTATIONS_SEED:-1}
+need_sanitizer
+runs=${FULL:+5000}
+runs=${runs:-400}
 
 # Each file is a good one with some fields of its headers, or some bytes
-# anywhere, changed, and now and then cut short. Fields get values at which
-# arithmetic goes wrong: 0, the largest ones, and those near the file's own.
+# anywhere, changed, and now and then cut short or zeroed from somewhere on.
+# Fields get values at which arithmetic goes wrong: 0, the largest ones, and
+# those near the file's own.
 cat >"$T/mutate.pl" <<'P'
 use strict;
-use RunImage;
+use Fuzz;
 my ($program, $runs, $seed, $dir, @files) = @ARGV;
 my @good = map { local (@ARGV, $/) = $_; <> } @files;
 # Offset and size of the fields in the header and in the program headers.
@@ -38,53 +38,38 @@ sub mutate {
 	my $elf = $good[rand @good];
 	my $bits = ord(substr $elf, 4, 1) == 2 ? 64 : 32;
 	for (0 .. rand 3) {
-		my ($offset, $size);
+		my ($offset, $size, $twice);
 		if (rand() < 0.3) {
 			($offset, $size) = @{$header{$bits}[rand @{$header{$bits}}]};
 		} elsif (rand() < 0.8) {
 			my ($start, $step, $fields) = @{$segment{$bits}};
-			($offset, $size) = @{$fields->[rand @$fields]};
+			my $field = int rand @$fields;
+			($offset, $size) = @{$fields->[$field]};
 			$offset += $start + $step * int rand 2;
+			# The size in the file, and that in memory after it.
+			$twice = $field == 4 && rand() < 0.5;
 		} else {
 			($offset, $size) = (int rand length $elf, 1);
 		}
 		next if $offset + $size > length $elf;
 		my $old = unpack "q<", substr($elf, $offset, $size) . "\0" x 8;
-		substr($elf, $offset, $size) = value($size, $old);
+		my $new = value($size, $old);
+		substr($elf, $offset, $size) = $new;
+		substr($elf, $offset + $size, $size) = $new if $twice;
 	}
+	my $rest = int rand length $elf;
+	substr($elf, $rest) =~ tr/\0-\xff/\0/ if rand() < 0.2;
 	$elf = substr $elf, 0, rand length $elf if rand() < 0.1;
 	return $elf;
 }
 
-$ENV{ASAN_OPTIONS} = "exitcode=77:detect_leaks=0";
-$ENV{UBSAN_OPTIONS} = "exitcode=77";
-# Two workers; each makes all mutations and runs its half of them.
-for my $worker (0, 1) {
-	next if fork;
-	srand $seed;
-	my $image = "$dir/image$worker";
-	for my $n (1 .. $runs) {
-		my $elf = mutate;
-		next if $n % 2 != $worker;
-		my $wait = RunImage::run_image($image, $elf, $program,
-			"-t", "0.05");
-		my $status = $wait >> 8;
-		next if ($wait & 127) == 0 && $status != 77 && ($status <= 2 ||
-			$status == 124 || $status % 2);
-		rename $image, "$dir/mutation-$n";
-		print "mutation $n of seed $seed: wait status $wait\n";
-		system "cat $image.err; od -An -tx1 -N 256 $dir/mutation-$n";
-		exit 1;
-	}
-	exit 0;
-}
-my $failed = 0;
-for (0, 1) { wait; $failed = 1 if $?; }
-exit $failed;
+sub make { return mutate(), $program, "-t", "0.05", "INPUT" }
+Fuzz::fuzz(runs => $runs, seed => $seed, dir => $dir, make => \&make,
+	refused => 1);
 P
 
-succeeds "$runs mutations of seed $seed" perl -I "$TESTS" \
-	"$T/mutate.pl" "${TESTS%/*}/asan/simple-kvm" "$runs" "$seed" "$T" \
+succeeds "$runs mutations of seed ${SEED:-1}" perl -I "$TESTS" \
+	"$T/mutate.pl" "$SANITIZED" "$runs" "${SEED:-1}" "$T" \
 	"$GUESTS"/regs64.elf "$GUESTS"/ownidt64.elf "$GUESTS"/ownidt32.elf
 
 done_testing

@@ -1,22 +1,21 @@
 #!/bin/sh
 # Whatever is sent to --gdb, it ends with a documented status, and without a
 # report of the sanitizers. FULL=1 tries 5,000 streams of packets instead of
-# 300; RSP_FUZZ_SEED says which ones.
+# 200; SEED says which ones.
 # backends: no (needs the sanitizer build, and many runs)
 . "${0%/*}/lib.sh"
 need_kvm
 command -v perl >/dev/null || skip_all 'perl is not installed'
-(cd "${TESTS%/*}" && ${MAKE:-make} -s asan/simple-kvm) >"$T/log" 2>&1 ||
-	skip_all "no sanitizer build: $(tail -n 1 "$T/log")"
+need_sanitizer
 runs=${FULL:+5000}
-runs=${runs:-300}
-seed=${RSP_FUZZ_SEED:-1}
+runs=${runs:-200}
 
 # A stream has packets that gdb could send, some of them with a few bytes
 # changed, dropped, repeated or added before the checksum is made, or after; and
 # now and then random bytes, ^C, or a packet of a great length.
 cat >"$T/fuzz.pl" <<'P'
 use strict;
+use Fuzz;
 my ($program, $runs, $seed, $dir, @guests) = @ARGV;
 my @numbers = (0, 1, 2, "ff", 400, 800, 801, "8000", "8ffe", "1ffffe", 200000,
 	"7fffffffffffffff", "8000000000000000", "ffffffffffffffff",
@@ -74,51 +73,18 @@ sub stream {
 	return $stream;
 }
 
-$ENV{ASAN_OPTIONS} = "exitcode=77:detect_leaks=0";
-$ENV{UBSAN_OPTIONS} = "exitcode=77";
-# Two workers; each makes all streams and runs its half of them.
-for my $worker (0, 1) {
-	next if fork;
-	srand $seed;
-	for my $n (1 .. $runs) {
-		my $stream = stream;
-		my @guest = split / /, $guests[rand @guests];
-		next if $n % 2 != $worker;
-		my $file = "$dir/stream-$n";
-		open my $f, ">", $file or die "$file: $!";
-		binmode $f;
-		print $f $stream;
-		close $f;
-		my $pid = fork;
-		if (!$pid) {
-			open STDIN, "<", $file;
-			open STDOUT, ">", "$file.out";
-			open STDERR, ">", "$file.err";
-			exec "timeout", "-s", "TERM", "2", $program, "--gdb",
-				@guest;
-		}
-		waitpid $pid, 0;
-		my $status = $? >> 8;
-		# 124 is timeout's, after SIGTERM: what runs need not end.
-		if (($? & 127) == 0 && $status != 77 && ($status <= 1 ||
-				$status == 124 || $status % 2)) {
-			unlink $file, "$file.out", "$file.err";
-			next;
-		}
-		print "stream $n of seed $seed, @guest: wait status $?\n";
-		system "cat $file.err; od -c $file | head -n 40";
-		exit 1;
-	}
-	exit 0;
+sub make {
+	my ($mode, @image) = split / /, $guests[rand @guests], 2;
+	return stream(), $program, "--gdb", $mode, @image;
 }
-my $failed = 0;
-for (0, 1) { wait; $failed = 1 if $?; }
-exit $failed;
+# What it lets run need not end: after two seconds it is stopped.
+Fuzz::fuzz(runs => $runs, seed => $seed, dir => $dir, make => \&make,
+	stop => 2);
 P
 
 set -- -r -s -l "-l $GUESTS/ud64.bin" "-s $GUESTS/spin32.bin" \
 	"-r $GUESTS/ownidt16.bin" "-l $GUESTS/ownidt64.bin"
-succeeds "$runs streams of seed $seed" perl "$T/fuzz.pl" \
-	"${TESTS%/*}/asan/simple-kvm" "$runs" "$seed" "$T" "$@"
+succeeds "$runs streams of seed ${SEED:-1}" perl -I "$TESTS" "$T/fuzz.pl" \
+	"$SANITIZED" "$runs" "${SEED:-1}" "$T" "$@"
 
 done_testing
