@@ -9,14 +9,11 @@ need_kvm
 command -v perl >/dev/null || skip_all 'needs perl'
 has_mode -l || skip_all 'this KVM does not have the mode -l'
 
-# No test may take longer than this, in seconds; it is killed then.
-LIMIT=30
-
 # perl_test FILE ARGUMENT...: run it. Prints what it prints.
 perl_test() {
 	file=$1
 	shift
-	timeout -s KILL $LIMIT perl "$T/$file" "$@" </dev/null 2>"$T/perl.err"
+	limit perl "$T/$file" "$@" </dev/null
 }
 
 # ended SETUP PROGRAM ARGUMENT...: print "exit N" or "signal N", as the program
@@ -41,9 +38,7 @@ ended() { perl_test ended "$T" "$@"; }
 # ------------------------------------------------------------ its parent's will
 
 is "a parent's alarm ends it" \
-	"$(ended 'alarm 1' "$SIMPLE_KVM" -l "$GUESTS/spin64.bin")" 'signal 14'
-is "...with --timeout, too" \
-	"$(ended 'alarm 1' "$SIMPLE_KVM" -l -t 25 "$GUESTS/spin64.bin")" \
+	"$(ended 'alarm 1' "$SIMPLE_KVM" -l -t 1000 "$GUESTS/spin64.bin")" \
 	'signal 14'
 
 # blocked WHICH: Perl code that blocks these.
@@ -52,11 +47,11 @@ for signals in SIGALRM 'SIGRTMIN, SIGRTMIN + 1' \
 	'SIGALRM, SIGRTMIN, SIGRTMIN + 1, SIGSYS' \
 	'1 .. 31, SIGRTMIN .. SIGRTMAX'; do
 	is "$signals blocked: --timeout" "$(ended "$(blocked "$signals")" \
-		"$SIMPLE_KVM" -l -t 0.2 "$GUESTS/spin64.bin")" 'exit 124'
+		"$SIMPLE_KVM" -l -t 0.03 "$GUESTS/spin64.bin")" 'exit 124'
 done
 # shellcheck disable=SC2016 # Perl's variable
 is 'all ignored: --timeout' "$(ended '$SIG{$_} = "IGNORE" for keys %SIG' \
-	"$SIMPLE_KVM" -l -t 0.2 "$GUESTS/spin64.bin")" 'exit 124'
+	"$SIMPLE_KVM" -l -t 0.03 "$GUESTS/spin64.bin")" 'exit 124'
 
 # to_prompt SETUP SIGNALS PROGRAM ARGUMENT...: run the program after the Perl
 # code SETUP, read from it until it has said "prompt> ", then send the signals,
@@ -75,15 +70,19 @@ if (!($pid = fork)) {
 	die;
 }
 close W;
-# If it does not come, the last line says what did.
-$SIG{ALRM} = sub { print "only: $got"; kill "KILL", $pid; exit };
-alarm 20;
 while (index($got, "prompt> ") < 0 && sysread R, $got, 4096, length $got) { }
-alarm 0;
-if (open P, "<", "$dir/pid") { chomp($target = <P>); }
-kill $_, $target || $pid for split / /, $signals;
-1 while sysread R, $got, 4096;
-waitpid $pid, 0;
+if (open P, "<", "$dir/pid") { chomp($pid = <P>); }
+for (split / /, $signals) {
+	kill $_, $pid;
+	# It has it, or has ended, before it gets the next one.
+	do {
+		open S, "<", "/proc/$pid/status" or last;
+		$status = join "", <S>;
+	} until $status =~ /^(State:\s*Z|ShdPnd:\s*0+$)/m;
+}
+1 while sysread R, $rest, 4096;
+wait;
+print "only: $got, " if index($got, "prompt> ") < 0;
 print $? & 127 ? "signal " . ($? & 127) : "exit " . ($? >> 8);
 P
 to_prompt() { perl_test to_prompt "$T" "$@"; }
@@ -92,11 +91,13 @@ is 'SIGINT ends it' "$(to_prompt '' INT \
 	"$SIMPLE_KVM" -l "$GUESTS/prompt64.bin")" 'exit 130'
 is 'SIGTERM ends it' "$(to_prompt '' TERM \
 	"$SIMPLE_KVM" -l "$GUESTS/prompt64.bin")" 'exit 143'
-is 'ignored by its parent they do not' \
-	"$(to_prompt "\$SIG{INT} = \$SIG{TERM} = 'IGNORE'" 'INT TERM' \
-	"$SIMPLE_KVM" -l -t 1 "$GUESTS/prompt64.bin")" 'exit 124'
-is '...but the other one does' "$(to_prompt "\$SIG{INT} = 'IGNORE'" 'INT TERM' \
-	"$SIMPLE_KVM" -l -t 20 "$GUESTS/prompt64.bin")" 'exit 143'
+is 'SIGALRM does, as any program, with --timeout, too' "$(to_prompt '' ALRM \
+	"$SIMPLE_KVM" -l -t 1000 "$GUESTS/prompt64.bin")" 'signal 14'
+# Of two signals the first one counts, unless it is ignored.
+is 'SIGINT, ignored by its parent, does not' "$(to_prompt "\$SIG{INT} = 'IGNORE'" \
+	'INT TERM' "$SIMPLE_KVM" -l "$GUESTS/prompt64.bin")" 'exit 143'
+is 'SIGTERM neither' "$(to_prompt "\$SIG{TERM} = 'IGNORE'" \
+	'TERM INT' "$SIMPLE_KVM" -l "$GUESTS/prompt64.bin")" 'exit 130'
 
 # ----------------------------------------- output without a newline, by the tick
 
@@ -105,26 +106,23 @@ is 'a prompt through a pipe' "$(to_prompt '' TERM \
 	"$SIMPLE_KVM" -r "$GUESTS/prompt16.bin")" 'exit 143'
 is '...with --coalesce' "$(to_prompt '' TERM \
 	"$SIMPLE_KVM" -l -c "$GUESTS/prompt64.bin")" 'exit 143'
-# terminal ARGUMENT...: the same on a terminal.
+# terminal ARGUMENT: the same on a terminal, whatever the directory is called.
+export SIMPLE_KVM GUESTS T
 terminal() {
-	to_prompt '' TERM script -qec "echo \$\$ >'$T/pid'; exec '$SIMPLE_KVM' $*" \
-		/dev/null
+	# shellcheck disable=SC2016 # for the shell that script starts
+	to_prompt '' TERM script -qec 'echo $$ >"$T/pid"
+		exec "$SIMPLE_KVM" -l'"$1"' "$GUESTS/prompt64.bin"' /dev/null
 }
-if command -v script >/dev/null; then
-	is 'a prompt on a terminal' "$(terminal -l "'$GUESTS/prompt64.bin'")" \
-		'exit 143'
-	is '...with --coalesce' "$(terminal -l -c "'$GUESTS/prompt64.bin'")" \
-		'exit 143'
-else
-	skip 'a prompt on a terminal' 'needs script'
-	skip '...with --coalesce' 'needs script'
+if need_command script 'a prompt on a terminal'; then
+	is 'a prompt on a terminal' "$(terminal '')" 'exit 143'
+	is '...with --coalesce' "$(terminal c)" 'exit 143'
 fi
 
 # ------------------------------------------------------------------ who reads it
 
 # full SIGNAL PROGRAM ARGUMENT...: run the program with stdout and stderr one full
 # pipe, send it the signal, if any, as soon as it catches it, and print how it
-# ended, without ever reading.
+# ended, without ever reading. It takes a second, so all of these run at once.
 cat >"$T/full" <<'P'
 use Fcntl;
 use POSIX;
@@ -135,13 +133,12 @@ while (syswrite W, "x" x 4096) { }
 while (syswrite W, "x") { }
 fcntl W, F_SETFL, 0;
 if (!($pid = fork)) {
+	$SIG{INT} = "DEFAULT"; # for what runs in the background ignores it
 	open STDOUT, ">&W" or die;
 	open STDERR, ">&W" or die;
 	exec @ARGV;
 	exit 127;
 }
-$SIG{ALRM} = sub { kill "KILL", $pid; print "never: "; };
-alarm 20;
 while ($signal && !$caught) {
 	open S, "<", "/proc/$pid/status" or die;
 	/^SigCgt:\s*(\w+)/ and $caught = hex($1) >> ($signal - 1) & 1 while <S>;
@@ -151,24 +148,33 @@ kill $signal, $pid if $signal;
 waitpid $pid, 0;
 print $? & 127 ? "signal " . ($? & 127) : "exit " . ($? >> 8);
 P
-is 'one full pipe: SIGTERM' "$(perl_test full 15 \
-	"$SIMPLE_KVM" -l "$GUESTS/endless64.bin")" 'exit 143'
-is 'one full pipe: SIGINT' "$(perl_test full 2 \
-	"$SIMPLE_KVM" -l "$GUESTS/prompt64.bin")" 'exit 130'
-is 'one full pipe: --timeout' "$(perl_test full 0 \
-	"$SIMPLE_KVM" -l -t 0.2 "$GUESTS/endless64.bin")" 'exit 124'
-is 'one full pipe, --step: SIGTERM' "$(perl_test full 15 \
-	"$SIMPLE_KVM" -l --step "$GUESTS/endless64.bin")" 'exit 143'
-is 'one full pipe, --trace: --timeout' "$(perl_test full 0 \
-	"$SIMPLE_KVM" -l --trace -t 0.2 "$GUESTS/endless64.bin")" 'exit 124'
+each_full() {
+	"$1" 'SIGTERM' 'exit 143' 15 -l "$GUESTS/endless64.bin"
+	"$1" 'SIGINT' 'exit 130' 2 -l "$GUESTS/prompt64.bin"
+	"$1" '--timeout' 'exit 124' 0 -l -t 0.2 "$GUESTS/endless64.bin"
+	"$1" '--step: SIGTERM' 'exit 143' 15 -l --step "$GUESTS/endless64.bin"
+	"$1" '--trace: --timeout' 'exit 124' 0 \
+		-l --trace -t 0.2 "$GUESTS/endless64.bin"
+}
+start_full() {
+	file="$T/full $1" signal=$3
+	shift 3
+	perl_test full "$signal" "$SIMPLE_KVM" "$@" >"$file" &
+}
+end_full() { is "one full pipe, $1" "$(cat "$T/full $1")" "$2"; }
+each_full start_full
+wait
+each_full end_full
 
 # slow NAME PROGRAM ARGUMENT...: print what the program writes to the file with
-# that name, STDOUT or STDERR, but read as late as to let some ticks pass first,
-# again and again.
+# that name, STDOUT or STDERR, through a pipe of a page; but read so late that
+# two ticks have come while it waits, five times.
 cat >"$T/slow" <<'P'
+use Fcntl;
 my $name = shift;
 pipe R, W or die;
-if (!fork) {
+fcntl W, 1031, 4096; # F_SETPIPE_SZ
+if (!($pid = fork)) {
 	open STDOUT, ">", "/dev/null" or die;
 	open STDERR, ">", "/dev/null" or die;
 	open $name, ">&W" or die;
@@ -176,27 +182,46 @@ if (!fork) {
 	exit 127;
 }
 close W;
-do {
-	select undef, undef, undef, 0.1 if $late++ < 10;
+# How often it has gone to sleep by itself: a tick wakes it, and it goes on to
+# wait. Nothing when it has ended.
+sub sleeps {
+	open S, "<", "/proc/$pid/status" or die;
+	my $status = join "", <S>;
+	return $status =~ /^State:\s*Z/m ? undef :
+		$status =~ /^voluntary_ctxt_switches:\s*(\d+)/m && $1;
+}
+for (1 .. 5) {
+	sysread R, $data, 4096;
 	print $data;
-} while sysread R, $data, 65536;
+	$start = sleeps;
+	while (defined $start && defined($now = sleeps) && $now < $start + 3) {
+		select undef, undef, undef, 0.01;
+	}
+}
+print $data while sysread R, $data, 65536;
 wait;
 P
-perl_test slow STDERR "$SIMPLE_KVM" -l --trace -t 100 "$GUESTS/bytes64.bin" \
-	>"$T/got"
-is '--trace, read late: how many lines' "$(wc -l <"$T/got")" 16641
+
+# A thousand exits, and 80 KiB that must be more than all buffers in between.
+# mov $0xe9, %dx; mov $1000, %cx; rep outsb; hlt
+printf '\272\351\0\271\350\3\363\156\364' >"$T/outsb.bin"
+# mov $0xe9, %dx; mov $0x5000, %cx; rep outsl; hlt
+printf '\272\351\0\271\0\120\146\363\157\364' >"$T/outsl.bin"
+perl_test slow STDERR "$SIMPLE_KVM" -r --trace "$T/outsb.bin" >"$T/got"
+is '--trace, read late: how many lines' "$(wc -l <"$T/got")" 1001
 is '...and which: each exit, whole' "$(awk -v n=0 \
 	'$0 !~ "^simple-kvm: exit " (n + 1) ": KVM_EXIT_.*[0-9a-f\"]$" {
 	print n + 1 ": " $0; exit } { n++ }' "$T/got")" ''
-"$SIMPLE_KVM" -l "$GUESTS/mebibyte64.bin" >"$T/want"
-perl_test slow STDOUT "$SIMPLE_KVM" -l -t 100 "$GUESTS/mebibyte64.bin" >"$T/got"
-succeeds 'output, read late: all of it' cmp "$T/got" "$T/want"
+run -r "$T/outsl.bin"
+is 'output, read late: how much' "$(wc -c <"$T/out")" 81920
+perl_test slow STDOUT "$SIMPLE_KVM" -r "$T/outsl.bin" >"$T/got"
+succeeds '...and all of it' cmp "$T/got" "$T/out"
 
 # first_lines ARGUMENT...: how many of the first two lines of its output and its
 # messages come; the reader is gone then, and so must it be.
 first_lines() {
 	# shellcheck disable=SC2016 # for the other shell
-	timeout -s KILL $LIMIT perl -e '$SIG{PIPE} = "DEFAULT"; exec @ARGV' \
+	limit perl -e '$SIG{PIPE} = "DEFAULT"; exec @ARGV' \
 		sh -c '"$0" "$@" 2>&1 | head -n 2' "$SIMPLE_KVM" "$@" >"$T/out"
 	echo "$? $(wc -l <"$T/out")"
 }
