@@ -30,17 +30,18 @@ restore() {
 	for name in $settings; do
 		cat "$T/$name" >$ksm/"$name"
 	done
-	rm -rf "$T"
+	finish
 }
 trap restore EXIT
 
-# A guest that has filled its RAM says so, and then waits for a reader. The
-# timeout is for when this test cannot end it.
+# A guest that has filled its RAM says so, and then waits for a reader. It has
+# its limit here, as it is killed in the end.
 for n in 1 2; do
 	mkfifo "$T/fifo$n"
-	"$SIMPLE_KVM" -l -m 32M -t 60 "$GUESTS/content64.bin" \
+	# shellcheck disable=SC2016 # for that shell
+	timeout -s KILL 300 sh -c 'echo $$ >"$0"; exec "$@"' "$T/pid$n" \
+		"$SIMPLE_KVM" -l -m 32M "$GUESTS/content64.bin" \
 		>"$T/fifo$n" 2>"$T/err$n" &
-	guests="$guests $!"
 	# To open it waits for the guest's simple-kvm, and lets it go on.
 	if [ $n = 1 ]; then exec 3<"$T/fifo1"; else exec 4<"$T/fifo2"; fi
 done
@@ -48,18 +49,19 @@ read -r line <&3
 is 'the first guest has filled its memory' "$line" filled
 read -r line <&4
 is 'the second guest has, too' "$line" filled
+guests=$(cat "$T/pid1" "$T/pid2")
 
 # merged PID: how many of its pages are shared with others that are the same.
 merged() { cat "/proc/$1/ksm_merging_pages" 2>/dev/null || echo 0; }
 
 # both_merged PID PID: ksmd has merged the content of both. It needs to see a
-# page unchanged in two scans before it does; after 20, or when it does not scan
-# at all, it will not come.
+# page unchanged in two scans before it does; after 20, or when it does not end
+# a scan within a minute, it will not come.
 both_merged() {
 	scans=$(cat $ksm/full_scans)
 	last=$((scans + 20))
 	polls=0
-	while [ "$scans" -le $last ] && [ $polls -lt 100 ]; do
+	while [ "$scans" -le $last ] && [ $polls -lt 1200 ]; do
 		[ "$(merged "$1")" -lt $pages ] ||
 			[ "$(merged "$2")" -lt $pages ] || return 0
 		sleep 0.05

@@ -7,9 +7,7 @@
 . "${0%/*}/rsp.sh"
 need_kvm
 
-for pair in -r16 -s32 -p32 -l64; do
-	mode=${pair%??} bits=${pair#??}
-	need_mode "$mode" "$mode: gdb" || continue
+stops() {
 	with=$mode
 	session g
 	start=$replies
@@ -111,6 +109,7 @@ for pair in -r16 -s32 -p32 -l64; do
 		is "$mode: ...which is not made" "$(rip 2)" 8000
 		is "$mode: ...and the next one is" "$(reply 3)" S05
 	fi
-done
+}
+each_mode gdb stops
 
 done_testing

@@ -26,7 +26,7 @@ packets() {
 # sent, and all but the output, which comes in as many packets as it likes.
 serve() {
 	status=0
-	timeout 60 "$SIMPLE_KVM" --gdb "$@" >"$T/out" 2>"$T/err" \
+	limit "$SIMPLE_KVM" --gdb "$@" >"$T/out" 2>"$T/err" \
 		<"$T/packets" || status=$?
 	err=$(cat "$T/err")
 	sent=$(tr '$' '\n' <"$T/out" | sed -n 's/#[0-9a-f][0-9a-f]+*$//p')

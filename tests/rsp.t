@@ -6,9 +6,7 @@
 . "${0%/*}/rsp.sh"
 need_kvm
 
-for pair in -r16 -s32 -p32 -l64; do
-	mode=${pair%??} bits=${pair#??}
-	need_mode "$mode" "$mode: gdb" || continue
+protocol() {
 	with=$mode
 
 	# The end of the file is the end of gdb.
@@ -100,7 +98,8 @@ for pair in -r16 -s32 -p32 -l64; do
 	printf '\044m0,1' >"$T/packets"
 	serve "$mode"
 	is "$mode: half a packet ends it" "$replies$status" 129
-done
+}
+each_mode gdb protocol
 
 run --gdb --step
 is '--gdb --step: status' "$status" 2
