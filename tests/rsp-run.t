@@ -47,6 +47,15 @@ stops() {
 	is "$mode: its own INT3" "$(reply 2)" S05
 	is "$mode: its own INT3: RIP is after it" "$(rip 3)" 8002
 
+	# Segments in gdb's order, CS SS DS ES FS GS: 0x11 to 0x55 in the last
+	# five, by mov $N, %al; mov %ax, %SEGMENT; and INT3.
+	if [ "$mode" = -r ]; then
+		session M8000,17:31c0b0118ed0b0228ed8b0338ec0b0448ee0b0558ee8cc \
+			c g
+		is "$mode: segments" "$(reply 3 | tail -c 49)" \
+			000000001100000022000000330000004400000055000000
+	fi
+
 	with="$mode $GUESTS/bp$bits.bin"
 	session c c
 	is "$mode bp: INT3, and then the end" "$replies" "S05${NL}W00"
@@ -104,6 +113,14 @@ stops() {
 		is "$mode: ^C, twice, and k" "$replies" \
 			"OK${NL}S02${NL}$start${NL}S02${NL}S02"
 		is "$mode: k: status" "$status" 129
+		# The + that gdb sends for packets do not hide a ^C.
+		{
+			packets M8000,2:ebfe c
+			printf '+++\003'
+			packets '?' k
+		} >"$T/packets"
+		serve "$mode"
+		is "$mode: ^C after +" "$replies" "OK${NL}S02${NL}S02"
 		session ^C s g s g
 		is "$mode: ^C that comes before a step" "$(reply 1)" S02
 		is "$mode: ...which is not made" "$(rip 2)" 8000

@@ -36,6 +36,24 @@ protocol() {
 	is "$mode: G: too short" "$(reply 4)" E01
 	is "$mode: G: nothing else has changed" "$(reply 5)" "$changed"
 
+	# Each register has its number in gdb's order, and is shown by its name.
+	case $bits in
+	64) many=16 width=16 want='1 2 3 4 5 6 8 7 9 a b c d e f 10' ;;
+	*) many=8 width=8 want='1 4 2 3 7 8 5 6' ;;
+	esac
+	numbered=$(awk -v n=$many -v w=$width 'BEGIN {
+		while (i++ < n) {
+			bytes = sprintf("%02x", i)
+			while (length(bytes) < w)
+				bytes = bytes "0"
+			printf "%s", bytes
+		} }')
+	rest=$(printf '%s' "$start" | cut -c "$((many * width + 1))-")
+	session "G$numbered$rest" 'qRcmd,72656773'
+	is "$mode: G: which register is which" "$(output |
+		grep -o 'R[ABCDS0-9][XIP0-9]* *0[0-9a-f]*' | head -n $many |
+		sed 's/.* 0*//' | tr '\n' ' ')" "$want "
+
 	session M9ffe,4:01020304 m9ffe,4 m9ffd,6 m1ffffe,4 m200000,1 \
 		M1fffff,2:0506 M200000,1:05 mffffffffffffffff,2 \
 		m0,ffffffffffffffff mfffffffffffff000,2000

@@ -53,6 +53,16 @@ done
 is 'all ignored: --timeout' "$(ended '$SIG{$_} = "IGNORE" for keys %SIG' \
 	"$SIMPLE_KVM" -l -t 0.03 "$GUESTS/spin64.bin")" 'exit 124'
 
+# SIGSYS says which system call was refused, here the 102nd, getuid().
+if [ "$SANITIZER" ]; then
+	skip 'SIGSYS blocked' 'the sanitizers cannot be locked in'
+else
+	ended "$(blocked SIGSYS)" "$TESTS/tamper" getuid "$SIMPLE_KVM" -l \
+		>"$T/got"
+	like 'SIGSYS blocked: a refused system call' "$(cat "$T/err")" \
+		'^simple-kvm: refused system call 102: '
+fi
+
 # to_prompt SETUP SIGNALS PROGRAM ARGUMENT...: run the program after the Perl
 # code SETUP, read from it until it has said "prompt> ", then send the signals,
 # to the process whose id is in $T/pid if there is one. Prints how it ended.
@@ -118,15 +128,20 @@ if need_command script 'a prompt on a terminal'; then
 	is '...with --coalesce' "$(terminal c)" 'exit 143'
 fi
 
+is '...with the tick blocked by its parent' \
+	"$(to_prompt "$(blocked SIGRTMIN)" TERM \
+	"$SIMPLE_KVM" -l "$GUESTS/prompt64.bin")" 'exit 143'
+
 # ------------------------------------------------------------------ who reads it
 
-# full SIGNAL PROGRAM ARGUMENT...: run the program with stdout and stderr one full
-# pipe, send it the signal, if any, as soon as it catches it, and print how it
-# ended, without ever reading. It takes a second, so all of these run at once.
+# full SIGNALS PROGRAM ARGUMENT...: run the program with stdout and stderr one full
+# pipe, send it the signals, each as soon as it catches it and has got the one
+# before, and print how it ended, without ever reading. It takes a second, so all
+# of these run at once.
 cat >"$T/full" <<'P'
 use Fcntl;
 use POSIX;
-my $signal = shift;
+my $signals = shift;
 pipe R, W or die;
 fcntl W, F_SETFL, O_NONBLOCK;
 while (syswrite W, "x" x 4096) { }
@@ -139,27 +154,32 @@ if (!($pid = fork)) {
 	exec @ARGV;
 	exit 127;
 }
-while ($signal && !$caught) {
-	open S, "<", "/proc/$pid/status" or die;
-	/^SigCgt:\s*(\w+)/ and $caught = hex($1) >> ($signal - 1) & 1 while <S>;
-	select undef, undef, undef, 0.01;
+for my $signal (split / /, $signals) {
+	do {
+		select undef, undef, undef, 0.01;
+		open S, "<", "/proc/$pid/status" or die;
+		$status = join "", <S>;
+		($caught) = $status =~ /^SigCgt:\s*(\w+)/m;
+	} until hex($caught) >> ($signal - 1) & 1 &&
+		$status =~ /^ShdPnd:\s*0+$/m;
+	kill $signal, $pid;
 }
-kill $signal, $pid if $signal;
 waitpid $pid, 0;
 print $? & 127 ? "signal " . ($? & 127) : "exit " . ($? >> 8);
 P
 each_full() {
 	"$1" 'SIGTERM' 'exit 143' 15 -l "$GUESTS/endless64.bin"
 	"$1" 'SIGINT' 'exit 130' 2 -l "$GUESTS/prompt64.bin"
-	"$1" '--timeout' 'exit 124' 0 -l -t 0.2 "$GUESTS/endless64.bin"
+	"$1" 'SIGINT, SIGTERM' 'exit 130' '2 15' -l "$GUESTS/endless64.bin"
+	"$1" '--timeout' 'exit 124' '' -l -t 0.2 "$GUESTS/endless64.bin"
 	"$1" '--step: SIGTERM' 'exit 143' 15 -l --step "$GUESTS/endless64.bin"
-	"$1" '--trace: --timeout' 'exit 124' 0 \
+	"$1" '--trace: --timeout' 'exit 124' '' \
 		-l --trace -t 0.2 "$GUESTS/endless64.bin"
 }
 start_full() {
-	file="$T/full $1" signal=$3
+	file="$T/full $1" signals=$3
 	shift 3
-	perl_test full "$signal" "$SIMPLE_KVM" "$@" >"$file" &
+	perl_test full "$signals" "$SIMPLE_KVM" "$@" >"$file" &
 }
 end_full() { is "one full pipe, $1" "$(cat "$T/full $1")" "$2"; }
 each_full start_full
