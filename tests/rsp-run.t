@@ -8,7 +8,7 @@
 need_kvm
 
 stops() {
-	with=$mode
+	with=$mode guest=
 	session g
 	start=$replies
 
@@ -56,11 +56,11 @@ stops() {
 			000000001100000022000000330000004400000055000000
 	fi
 
-	with="$mode $GUESTS/bp$bits.bin"
+	guest=bp
 	session c c
 	is "$mode bp: INT3, and then the end" "$replies" "S05${NL}W00"
 
-	with="$mode $GUESTS/ud$bits.bin"
+	guest=ud
 	session c g C04
 	is "$mode ud: output first" "$(output)" before
 	is "$mode ud: SIGILL" "$(reply 1)" S04
@@ -78,28 +78,28 @@ stops() {
 	is "$mode ud: mended" "$(output)" "before${NL}not reached"
 	is "$mode ud: mended: the end" "$(reply 5)" W00
 
-	with="$mode $GUESTS/de$bits.bin"
+	guest=de
 	session c
 	is "$mode de: SIGFPE" "$(reply 1)" S08
-	with="$mode $GUESTS/exit$bits.bin"
+	guest='exit'
 	session c
 	is "$mode exit: output first" "$(printf '%s\n' "$sent" | tail -n 1)" W55
 	is "$mode exit: all of it" "$(output)" bye
 	is "$mode exit: status" "$status" 85
-	with="$mode $GUESTS/nosuch$bits.bin"
+	guest=nosuch
 	session c C0b
 	is "$mode nosuch: SIGSEGV, then the end" "$replies" \
 		"S0b${NL}X0b"
 	like "$mode nosuch: the reason" "$err" 'a .-byte .* port 0x.*not there$'
 	is "$mode nosuch: status" "$status" 1
-	with="$mode $GUESTS/triple$bits.bin"
+	guest=triple
 	session c C0b
 	like "$mode triple" "$replies" '^S0[4b]$'
 	like "$mode triple: the end" "$replies" '^X0[4b]$'
 	case $mode in
 	-r) ;;
 	*)
-		with="$mode $GUESTS/pfread$bits.bin"
+		guest=pfread
 		session c
 		is "$mode pfread: SIGSEGV" "$(reply 1)" S0b ;;
 	esac
@@ -108,7 +108,7 @@ stops() {
 	if [ "${BACKEND:-}" = vmx ]; then
 		skip "$mode: ^C" 'a loop without interrupts stops Bochs'
 	else
-		with=$mode
+		guest=
 		session M8000,2:ebfe c ^C g c ^C '?' k '?'
 		is "$mode: ^C, twice, and k" "$replies" \
 			"OK${NL}S02${NL}$start${NL}S02${NL}S02"
