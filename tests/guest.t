@@ -88,6 +88,12 @@ like 'FLOAT=1: SSE in long mode' "$(cat "$T/half64")" 'mulsd.*xmm'
 for mode in 16 32; do
 	like "FLOAT=1, MODE=$mode: the x87" "$(cat "$T/half$mode")" 'fmul'
 	unlike "FLOAT=1, MODE=$mode: no SSE" "$(cat "$T/half$mode")" 'xmm'
+	# gcc would not use it there unless told; clang would.
+	need_command clang "FLOAT=1, clang, MODE=$mode" || continue
+	mode_options $mode
+	builds "FLOAT=1, clang, MODE=$mode" half.bin CC=clang MODE=$mode FLOAT=1
+	unlike "FLOAT=1, clang, MODE=$mode: no SSE" \
+		"$(objdump -d -m $arch half.elf)" 'xmm'
 done
 
 # ------------------------------------------------------------- several files

@@ -54,6 +54,12 @@ stops() {
 			c g
 		is "$mode: segments" "$(reply 3 | tail -c 49)" \
 			000000001100000022000000330000004400000055000000
+		# ljmp $0x800, $5; 5: div %cl; mov $'!', %al; out %al, $0xe9; hlt
+		session M8000,c:ea05000008f6f1b021e6e9f4 c g M8005,2:9090 c
+		is "$mode: a fault in another segment" "$(reply 2)" S08
+		is "$mode: ...CS there" "$(reply 3 | tail -c 49 | cut -c 1-8)" \
+			00080000
+		is "$mode: ...which it goes on in" "$(output)" '!'
 	fi
 
 	guest=bp
