@@ -88,10 +88,11 @@ like 'FLOAT=1: SSE in long mode' "$(cat "$T/half64")" 'mulsd.*xmm'
 for mode in 16 32; do
 	like "FLOAT=1, MODE=$mode: the x87" "$(cat "$T/half$mode")" 'fmul'
 	unlike "FLOAT=1, MODE=$mode: no SSE" "$(cat "$T/half$mode")" 'xmm'
-	# gcc would not use it there unless told; clang would.
+	# For a CPU that has it clang would use it.
 	need_command clang "FLOAT=1, clang, MODE=$mode" || continue
 	mode_options $mode
-	builds "FLOAT=1, clang, MODE=$mode" half.bin CC=clang MODE=$mode FLOAT=1
+	builds "FLOAT=1, clang, MODE=$mode" half.bin CC=clang MODE=$mode FLOAT=1 \
+		GUEST_CFLAGS='-O2 -march=haswell'
 	unlike "FLOAT=1, clang, MODE=$mode: no SSE" \
 		"$(objdump -d -m $arch half.elf)" 'xmm'
 done
@@ -129,6 +130,8 @@ prints 'OBJS, one of them changed: runs' 'one two four' -l one.bin
 printf '\t.globl text\n\t.section .rodata\ntext:\t.asciz "five\\n"\n' >five.s
 builds 'OBJS, another' one.bin OBJS='two.o five.o'
 prints 'OBJS, another: runs' 'one two five' -l one.bin
+builds 'OBJS, an older one again' one.bin OBJS='two.o three.o'
+prints 'OBJS, an older one again: runs' 'one two four' -l one.bin
 # The program's own guests are none of its business, in whatever order.
 $make -s clean
 builds 'OBJS, and the program with it' simple-kvm one.bin MODE=32 \
