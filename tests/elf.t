@@ -1,0 +1,333 @@
+#!/bin/sh
+# Every field of an ELF file that tells what to load, where and how to start it
+# is checked, to the last value that is right and the first that is wrong; and
+# each refusal has its own message, word by word.
+# backends: yes
+. "${0%/*}/lib.sh"
+need_kvm
+
+# bytes SIZE:VALUE...: print these numbers, the lowest byte first.
+bytes() {
+	format=
+	for number; do
+		left=${number%%:*} value=${number#*:}
+		while [ "$left" -gt 0 ]; do
+			format="$format\\$((value >> 6 & 3))$((value >> 3 & 7))"
+			format=$format$((value & 7))
+			value=$((value >> 8)) left=$((left - 1))
+		done
+	done
+	# shellcheck disable=SC2059 # the format is the bytes
+	printf "$format"
+}
+
+# program_header TYPE OFFSET ADDRESS FILESZ MEMSZ. The virtual address is not
+# looked at.
+program_header() {
+	virtual=$((0x66666666))
+	if [ $class = 64 ]; then
+		bytes "4:$1" 4:5 "8:$2" 8:$virtual "8:$3" "8:$4" "8:$5" 8:1
+	else
+		bytes "4:$1" "4:$2" 4:$virtual "4:$3" "4:$4" "4:$5" 4:5 4:1
+	fi
+}
+
+# elf FIELD=VALUE...: make $T/elf, a file of this class that prints k and halts
+# (mov $'k', %al; out %al, $0xe9; hlt), in which these fields are otherwise. Its
+# first segment is the code; the second is empty, and so may be anywhere. After
+# the code there are three bytes more, which no segment has. code is a format.
+elf() {
+	case $class in
+	64) e_machine=62 e_phoff=64 e_phentsize=56 ;;
+	32) e_machine=3 e_phoff=52 e_phentsize=32 ;;
+	esac
+	word=$((class / 8)) ei_class=$((class / 32)) e_type=2 e_entry=$((0x8000)) e_phnum=2
+	p_type=1 p_offset=$code_at p_paddr=$((0x8000)) p_filesz=5 p_memsz=5
+	p2_type=1 p2_offset=-1 p2_paddr=0 p2_filesz=1 p2_memsz=0
+	code='\260k\346\351\364XXX'
+	for field; do
+		eval "$field"
+	done
+	{
+		printf '\177ELF'
+		bytes 1:$ei_class 1:1 1:1 9:0
+		bytes 2:$e_type 2:"$e_machine" 4:1 $word:$e_entry \
+			$word:"$e_phoff" $word:0 4:0 2:0 2:"$e_phentsize" \
+			2:$e_phnum 2:0 2:0 2:0
+		program_header $p_type "$p_offset" $p_paddr $p_filesz $p_memsz
+		program_header $p2_type $p2_offset $p2_paddr $p2_filesz $p2_memsz
+		# shellcheck disable=SC2059 # the format is the bytes
+		printf "$code"
+	} >"$T/elf"
+}
+
+# is_refused WHAT MESSAGE: $T/elf is, in $mode.
+is_refused() {
+	# shellcheck disable=SC2086 # $mode is several words, or none
+	run $mode "$T/elf"
+	is "$class-bit${mode:+, }$mode: $1" "$status $err" \
+		"2 simple-kvm: $T/elf: $2"
+}
+
+# refused WHAT MESSAGE FIELD=VALUE...: a file with these fields is.
+refused() {
+	what=$1 message=$2
+	shift 2
+	elf "$@"
+	is_refused "$what" "$message"
+}
+
+# loads WHAT FIELD=VALUE...: a file with these fields runs, or would if this KVM
+# had the mode.
+loads() {
+	what=$1
+	shift
+	elf "$@"
+	# shellcheck disable=SC2086
+	run $mode "$T/elf"
+	case $mode:$status$err in
+	-p*:3*': this KVM lacks it, '*) result 0 "$class-bit, $mode: $what" ;;
+	*) is "$class-bit${mode:+, }$mode: $what: runs" "$status $out$err" '0 k' ;;
+	esac
+}
+
+machine='it is for another machine than x86'
+linked='it is not a linked program'
+headers='its program headers are truncated'
+segment='a segment is truncated'
+below="0x7000, the tables' end: link it with ld -n, or -Ttext-segment=0x10000"
+
+# the_file: what tells whether it can run, and whether it is all there.
+the_file() {
+	mode=
+	loads 'as it should be'
+	for type in 0 1 4 258; do
+		refused "e_type $type" "$linked" e_type=$type
+	done
+	refused 'e_type 3' 'it is a (static) PIE: link it with -no-pie' e_type=3
+	for wrong in $((65 - e_machine)) $((e_machine + 256)); do
+		refused "e_machine $wrong" "$machine" e_machine="$wrong"
+	done
+	for wrong in $((e_phentsize - 1)) $((e_phentsize + 1)); do
+		refused "e_phentsize $wrong" "$headers" e_phentsize="$wrong"
+	done
+	# The file ends where more program headers could begin.
+	end=$((code_at + 8))
+	refused 'e_phoff: not a multiple' "$headers" \
+		e_phoff=$((e_phoff + class / 16))
+	refused 'e_phoff: the end, and none is there' \
+		'its entry, 0x8000, is in no segment' e_phoff=$end e_phnum=0
+	refused 'e_phoff: beyond the end' "$headers" \
+		e_phoff=$((end + class / 8)) e_phnum=0
+	refused 'e_phoff: one is beyond the end' "$headers" e_phoff=$end e_phnum=1
+	refused 'e_phoff: the largest' "$headers" e_phoff=-8
+	refused 'e_phnum: one too many' "$headers" e_phnum=3
+	refused 'e_phnum: the largest' "$headers" e_phnum=65535
+	refused 'e_phnum: none' 'its entry, 0x8000, is in no segment' e_phnum=0
+
+	elf
+	cp "$T/elf" "$T/whole"
+	for size in 5 63; do
+		head -c "$size" "$T/whole" >"$T/elf"
+		is_refused "$size bytes" 'its ELF header is truncated'
+	done
+	for size in 64 $((code_at - 1)); do # from 64 on the fields can be read
+		head -c "$size" "$T/whole" >"$T/elf"
+		is_refused "$size bytes" "$headers"
+	done
+	for size in "$code_at" $((code_at + 4)); do
+		head -c "$size" "$T/whole" >"$T/elf"
+		is_refused "$size bytes" "$segment"
+	done
+	head -c $((code_at + 5)) "$T/whole" >"$T/elf"
+	run "$T/elf"
+	is "$class-bit: all of the segment, and nothing else" "$status $out" '0 k'
+}
+
+# the_segments: where they are in the file, and how much of them.
+the_segments() {
+	mode=
+	loads 'p_type: another, with no sense in it' p2_type=6 p2_memsz=1
+	refused 'p_type: no segment to load' \
+		'its entry, 0x8000, is in no segment' p_type=6
+	loads 'p_filesz: to the end of the file' p_filesz=8 p_memsz=8
+	refused 'p_filesz: beyond the end' "$segment" p_filesz=9 p_memsz=9
+	refused 'p_filesz: the largest' "$segment" p_filesz=-1 p_memsz=-1
+	refused 'p_filesz: more than p_memsz' "$segment" p_filesz=6
+	at=$((0x9000))
+	loads 'p_offset: nothing from the end' \
+		p2_offset=$end p2_paddr=$at p2_filesz=0 p2_memsz=1
+	refused 'p_offset: nothing from beyond the end' "$segment" \
+		p2_offset=$((end + 1)) p2_paddr=$at p2_filesz=0 p2_memsz=1
+	refused 'p_offset: with p_filesz it overflows' "$segment" \
+		p2_offset=-1 p2_paddr=$at p2_filesz=2 p2_memsz=2
+	loads 'two segments' p2_offset="$code_at" p2_paddr=$at p2_filesz=5 p2_memsz=5
+	loads 'two segments, entered in the second' e_entry=$at p_filesz=0 \
+		p2_offset="$code_at" p2_paddr=$at p2_filesz=5 p2_memsz=5
+	for entry in $at $((0x8000)); do
+		loads "the upper segment first, entered at $entry" \
+			e_entry="$entry" p_paddr=$at p_memsz=16 \
+			p2_offset="$code_at" p2_paddr=$((0x8000)) p2_filesz=5 \
+			p2_memsz=5
+	done
+	run -v "$T/elf"
+	is "$class-bit: ...the image is both, and what is between" \
+		"$(grep -A 4 -e '--- 0x9010' "$T/err" |
+			sed 's/^simple-kvm:  *//')" '+--- 0x9010
+|    the image
++--- 0x8000
+|    the stack of real mode
++--- 0x7000'
+
+	# This prints the byte at 0x8010, where the file goes on with an X:
+	# mov 0x8010, %al; out %al, $0xe9; hlt.
+	case $class in
+	64) load='\212\005\012\0\0\0' ;;
+	32) load='\240\020\200\0\0\220' ;;
+	esac
+	elf code="'$load\\346\\351\\364-------X'" p_filesz=16 p_memsz=17
+	run "$T/elf"
+	is "$class-bit: what the file does not have of a segment is zero" \
+		"$status $(tr '\0' 0 <"$T/out")" '0 0'
+}
+
+# the_places: where they are in memory, for RAM of 2 MiB.
+the_places() {
+	for address in 0 $((0x6fff)); do
+		refused "p_paddr $address" \
+			"its address $(printf 0x%x "$address") is below $below" \
+			p_paddr="$address"
+	done
+	loads 'p_paddr: right above the tables' \
+		p_paddr=$((0x7000)) e_entry=$((0x7000))
+	at=$((0x1feffb))
+	loads 'p_paddr: up to the stack' p_paddr=$at e_entry=$at
+	refused 'p_paddr: a byte more' \
+		'5 bytes at 0x1feffc, RAM ends at 0x200000: -m 3M would do' \
+		p_paddr=$((at + 1))
+	refused 'p_paddr: in the stack' \
+		'5 bytes at 0x1ff000, RAM ends at 0x200000: -m 3M would do' \
+		p_paddr=$((at + 5))
+	lower='would do, or link lower (--build-id=none?)'
+	refused 'p_paddr: in the stack, and a byte more' \
+		"5 bytes at 0x1ff001, RAM ends at 0x200000: -m 3M $lower" \
+		p_paddr=$((at + 6))
+	loads 'p_memsz: up to the stack' p_memsz=$((0x1f7000))
+	refused 'p_memsz: a byte more' \
+		'2060289 bytes at 0x8000, RAM ends at 0x200000: -m 3M would do' \
+		p_memsz=$((0x1f7001))
+	refused 'p_memsz: all that 3 MiB have' \
+		'3108864 bytes at 0x8000, RAM ends at 0x200000: -m 3M would do' \
+		p_memsz=$((0x2f7000))
+	refused 'p_memsz: a byte more than that' \
+		'3108865 bytes at 0x8000, RAM ends at 0x200000: -m 4M would do' \
+		p_memsz=$((0x2f7001))
+	refused 'p_paddr: up to the stack in 3 GiB' \
+		"5 bytes at 0xbfffeffb, RAM ends at 0x200000: -m 3072M $lower" \
+		p_paddr=$((0xbfffeffb))
+	refused 'p_paddr: a byte more than that' \
+		'5 bytes at 0xbfffeffc, beyond 3 GiB' p_paddr=$((0xbfffeffc))
+	refused 'p_paddr: in the stack there' \
+		'5 bytes at 0xbffff001, beyond 3 GiB' p_paddr=$((0xbffff001))
+	ones=ffffffff
+	[ $class = 32 ] || ones=$ones$ones
+	refused 'p_paddr: the largest' "5 bytes at 0x$ones, beyond 3 GiB" p_paddr=-1
+	[ $class = 32 ] && most=4294967295 || most=18446744073709551615
+	refused 'p_memsz: the largest' "$most bytes at 0x8000, beyond 3 GiB" \
+		p_memsz=-1
+	at=$((0xbfffeffb)) fewer=$mode
+	mode="$fewer -m 3G"
+	loads 'p_paddr: up to the stack' p_paddr=$at e_entry=$at
+	refused 'p_paddr: a byte more' \
+		'5 bytes at 0xbfffeffc, beyond 3 GiB' p_paddr=$((at + 1))
+	mode=$fewer
+}
+
+# the_entry: where it may be.
+the_entry() {
+	mode=
+	for entry in $((0x7fff)) $((0x8005)) $((0x80000000)); do
+		refused "e_entry $entry" \
+			"its entry, $(printf 0x%x "$entry"), is in no segment" \
+			e_entry="$entry"
+	done
+	elf e_entry=$((0x8004)) # the HLT
+	run "$T/elf"
+	is "$class-bit: e_entry: the last byte: runs" "$status $out$err" '0 '
+}
+
+for class in 64 32; do
+	[ $class = 64 ] && code_at=176 || code_at=116
+	the_file
+	the_segments
+	the_entry
+done
+class=64 code_at=176
+mode=-l
+the_places
+for pair in '-r real mode' '-s protected mode' '-p 32-bit paging'; do
+	mode=${pair%% *}
+	refused 'not in this mode' "a 64-bit file cannot run in ${pair#* }"
+done
+mode=
+refused 'an e_entry that 32 bits do not hold' \
+	'its entry, 0x100008000, is in no segment' e_entry=$((0x100008000))
+# What is not said to be of 64 bits is taken as one of 32.
+refused 'an EI_CLASS that is none' "$machine" ei_class=3
+class=32 code_at=116
+for mode in -s -p; do
+	the_places
+done
+mode=-l
+refused 'not in this mode' 'a 32-bit file cannot run in long mode'
+
+# Real mode has its stack below the image, and ends at 64 KiB, whatever its RAM.
+for mode in -r '-r -m 3G'; do
+	loads 'as it should be'
+	refused 'p_paddr: in the stack' "its address 0x7fff is below 0x8000, the\
+ tables' end: link it with ld -n, or -Ttext-segment=0x10000" p_paddr=$((0x7fff))
+	loads 'p_paddr: up to 64 KiB' p_paddr=$((0xfffb)) e_entry=$((0xfffb))
+	for address in fffc 10000 10001; do
+		refused "p_paddr 0x$address" \
+			"5 bytes at 0x$address, beyond what real mode reaches" \
+			p_paddr=$((0x$address))
+	done
+	refused 'p_memsz: a byte more' \
+		'32769 bytes at 0x8000, beyond what real mode reaches' \
+		p_memsz=32769
+done
+
+# What does not begin as an ELF file does is a flat image. Its first instruction,
+# 7f 44, jumps to 0x8046, in p_flags, which are not looked at: a HLT.
+class=64 code_at=176
+for magic in '\177DLF' '\177EMF' '\177ELG'; do
+	elf
+	# shellcheck disable=SC2059
+	printf "$magic" | dd of="$T/elf" conv=notrunc 2>/dev/null
+	printf '\364\364' | dd of="$T/elf" bs=1 seek=70 conv=notrunc 2>/dev/null
+	[ "$magic" = '\177DLF' ] ||
+		printf '\364' | dd of="$T/elf" bs=1 seek=71 conv=notrunc 2>/dev/null
+	run "$T/elf"
+	is "$magic: a flat image" "$status $err" \
+		'0 simple-kvm: no output: real mode was a guess; try -s, -p or -l'
+done
+# A file of nothing else is one, too: gdb, which is not there, would start it.
+printf '\177ELF' >"$T/elf"
+run --gdb "$T/elf"
+is 'four bytes: a flat image' "$status $err" '129 '
+
+# It may have debug information, but no more of it than 64 MiB above RAM.
+if [ -n "${BACKEND:-}" ]; then
+	skip 'a large file' 'there is little memory'
+else
+	mode=-l most=$((66 << 20))
+	elf
+	printf X | dd of="$T/elf" bs=1 seek=$((most - 1)) conv=notrunc 2>/dev/null
+	run -l "$T/elf"
+	is 'the largest file' "$status $out$err" '0 k'
+	printf X >>"$T/elf"
+	is_refused 'a byte more' "$((most + 1)) bytes at 0x8000, RAM ends at\
+ 0x200000: -m 67M would do"
+fi
+
+done_testing
