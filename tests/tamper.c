@@ -28,6 +28,10 @@
  *	tamper: ABI NUMBER ARGUMENT0 ARGUMENT1
  *
  * where * stands for any value of an argument. For this it needs root.
+ *
+ * CALL "fail-run" makes KVM_RUN fail, and not before it has done its work: the
+ * first one is interrupted before it begins, and each later one that succeeds
+ * is told to the program as EIO.
  */
 #define _GNU_SOURCE
 #include <elf.h>
@@ -97,6 +101,7 @@ static const struct call {
 	{ "none", 0, { 0 } },
 	{ "no-vdso", 0, { 0 } },
 	{ "filter", 0, { 0 } },
+	{ "fail-run", 0, { 0 } },
 };
 
 static struct user_regs_struct get_regs(pid_t pid)
@@ -186,13 +191,12 @@ static void hide_vdso(pid_t pid)
 			poke(pid, at, AT_IGNORE);
 }
 
-/* Start the program, and let it come to its write after the first KVM_RUN. */
-static pid_t start(char *argv[], bool vdso)
+/* Start the program; it stops at its first instruction. */
+static pid_t start(char *argv[])
 {
 	const long options = PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL |
 			     PTRACE_O_TRACEFORK | PTRACE_O_TRACECLONE;
 	const struct rlimit no_core = { 0 };
-	bool running = false;
 	pid_t pid = fork();
 	int status;
 
@@ -205,24 +209,61 @@ static pid_t start(char *argv[], bool vdso)
 		execv(argv[0], argv);
 		err(2, "%s", argv[0]);
 	}
-	/* It stops at its first instruction. */
 	if (waitpid(pid, &status, 0) != pid || !WIFSTOPPED(status))
 		errx(2, "%s does not start", argv[0]);
 	if (ptrace(PTRACE_SETOPTIONS, pid, 0, options))
 		err(2, "PTRACE_SETOPTIONS");
-	if (!vdso)
-		hide_vdso(pid);
+	return pid;
+}
+
+/* The program is on its way into a system call: is it KVM_RUN? */
+static bool is_kvm_run(const struct user_regs_struct *regs)
+{
+	return regs->orig_rax == SYS_ioctl && regs->rsi == KVM_RUN;
+}
+
+/* Let the program come to its write to stdout after the first KVM_RUN. */
+static void come_to_write(pid_t pid)
+{
+	bool running = false;
+
 	for (;;) {
 		struct user_regs_struct regs;
 
 		next_stop(pid); /* on the way in */
 		regs = get_regs(pid);
-		if (regs.orig_rax == SYS_ioctl && regs.rsi == KVM_RUN)
-			running = true;
+		running = running || is_kvm_run(&regs);
 		if (running && regs.orig_rax == SYS_write &&
 		    regs.rdi == STDOUT_FILENO)
-			return pid;
+			return;
 		next_stop(pid); /* on the way out */
+	}
+}
+
+/* Have its KVM_RUNs fail, as said above. */
+static void fail_run(pid_t pid)
+{
+	for (bool first = true;;) {
+		struct user_regs_struct regs;
+
+		next_stop(pid); /* on the way in */
+		regs = get_regs(pid);
+		if (!is_kvm_run(&regs)) {
+			next_stop(pid);
+			continue;
+		}
+		if (first) {
+			regs.orig_rax = (u64)-1; /* no call */
+			set_regs(pid, &regs);
+		}
+		next_stop(pid); /* on the way out */
+		regs = get_regs(pid);
+		if (first)
+			regs.rax = (u64)-EINTR;
+		else if (regs.rax == 0)
+			regs.rax = (u64)-EIO;
+		set_regs(pid, &regs);
+		first = false;
 	}
 }
 
@@ -427,7 +468,12 @@ int main(int argc, char *argv[])
 	while (strcmp(call->name, argv[1]))
 		if (++call == calls + ARRAY_SIZE(calls))
 			errx(2, "no call %s", argv[1]);
-	pid = start(argv + 2, strcmp(call->name, "no-vdso") != 0);
+	pid = start(argv + 2);
+	if (!strcmp(call->name, "no-vdso"))
+		hide_vdso(pid);
+	if (!strcmp(call->name, "fail-run"))
+		fail_run(pid);
+	come_to_write(pid);
 	if (!strcmp(call->name, "filter"))
 		print_filter(pid);
 	else if (!strcmp(call->name, "i386"))

@@ -1,6 +1,0 @@
-/*
- * mebioutsb - as mebibyte, but a byte at a time.
- */
-#define OUTS "rep outsb"
-#define SIZE 1
-#include "mebibyte.c"
