@@ -20,9 +20,7 @@ in_order() {
 	done
 }
 
-for pair in -r16 -s32 -p32 -l64; do
-	mode=${pair%??} bits=${pair#??}
-	need_mode "$mode" "$mode: watched" || continue
+watched() {
 	run "$mode"
 	verdict=$err
 
@@ -133,23 +131,72 @@ selector 0x10 = 00cf93000000ffff" ;;
 	like "$mode --step: ...without KVM's own trap flag" "$err" \
 		'RFLAGS 00000000000[0-9a-f]*[02468ace][0-9a-f][0-9a-f] '
 
+	run "$mode" "$GUESTS/ud$bits.bin"
+	report=$err
+	run "$mode" -v "$GUESTS/ud$bits.bin"
+	is "$mode -v: nothing but the report of a guest that fails" \
+		"$(printf '%s\n' "$err" | sed '1,/:   EFER  /d')" "$report"
+
+	# However it ends.
 	run "$mode" --stats
-	is "$mode --stats" "$(sed 's/[0-9]*\.[0-9]\{6\} s/N s/g' "$T/err")" \
-		"$verdict
+	is "$mode --stats: halted" "$(sed "$no_times" "$T/err")" "$verdict
 simple-kvm: KVM_RUN: 15 exits, N s; outside of it: N s
 simple-kvm: KVM_EXIT_IO: 14
 simple-kvm: KVM_EXIT_HLT: 1"
+	run "$mode" --stats "$GUESTS/exit$bits.bin"
+	is "$mode --stats: port 0xF4" "$status $(sed "$no_times" "$T/err")" \
+		"85 simple-kvm: KVM_RUN: 4 exits, N s; outside of it: N s
+simple-kvm: KVM_EXIT_IO: 4"
 	run "$mode" --stats "$GUESTS/ud$bits.bin"
-	is "$mode --stats of a guest that fails" \
-		"$(sed -n 's/^simple-kvm: KVM_EXIT_//p' "$T/err")" 'IO: 8'
-done
+	is "$mode --stats: failed" "$(sed "$no_times" "$T/err" | tail -n 2)" \
+		"simple-kvm: KVM_RUN: 8 exits, N s; outside of it: N s
+simple-kvm: KVM_EXIT_IO: 8"
+}
+# Times, and where in an image, are left out of lines that are compared.
+no_rip='s/RIP 0x80[0-9a-f]*/RIP/'
+no_times='s/[0-9][0-9]*\.[0-9]\{6\} s/N s/g'
+each_mode watched watched
 
-# What REP INS brings is more than is shown: rep insb of 20 from port 0xe9.
-printf '\272\351\0\271\24\0\277\0\220\363\154\364' >"$T/insb"
-run -r --trace "$T/insb"
-e9='\\xe9\\xe9\\xe9\\xe9'
-like '--trace: a count above 1, and the first 16 bytes' "$err" \
-	"a 1-byte read from port 0xe9, count 20: \"$e9$e9$e9$e9\"\\.\\.\\.\$"
+# A guest of four OUTs: the first and the last characters that are shown as they
+# are, and their neighbours. mov $N, %al; out %al, $0xe9; ... hlt
+for byte in 037 040 176 177; do
+	# shellcheck disable=SC2059 # the format is the byte
+	printf "\\260\\$byte\\346\\351"
+done >"$T/outs"
+printf '\364' >>"$T/outs"
+limit "$SIMPLE_KVM" -r --trace "$T/outs" >"$T/both" 2>&1
+is '--trace: characters, each output before its exit' \
+	"$(sed "$no_rip" "$T/both")" "\
+$(printf '\037')simple-kvm: exit 1: KVM_EXIT_IO, RIP: a 1-byte write of 0x1f\
+ to port 0xe9, count 1: \"\\x1f\"
+ simple-kvm: exit 2: KVM_EXIT_IO, RIP: a 1-byte write of 0x20\
+ to port 0xe9, count 1: \" \"
+~simple-kvm: exit 3: KVM_EXIT_IO, RIP: a 1-byte write of 0x7e\
+ to port 0xe9, count 1: \"~\"
+$(printf '\177')simple-kvm: exit 4: KVM_EXIT_IO, RIP: a 1-byte write of 0x7f\
+ to port 0xe9, count 1: \"\\x7f\"
+simple-kvm: exit 5: KVM_EXIT_HLT, RIP"
+
+# What REP INS brings may be more than is shown. mov $0xe9, %dx; mov $COUNT, %cx;
+# mov $0x9000, %di; rep insb, insw or insl; hlt
+ins() {
+	# shellcheck disable=SC2059 # the format is the bytes
+	printf "\\272\\351\\0\\271\\$(printf %03o "$2")\\0\\277\\0\\220$3\\364" \
+		>"$T/ins"
+	run -r --trace "$T/ins"
+	is "--trace: rep ins of $2 times $1" "$(sed "$no_rip" "$T/err")" \
+		"simple-kvm: exit 1: KVM_EXIT_IO, RIP: a $1-byte read from port\
+ 0xe9, count $2: $4
+simple-kvm: exit 2: KVM_EXIT_HLT, RIP"
+}
+e9='\xe9\xe9\xe9\xe9'
+ins 1 3 '\363\154\220' '"\xe9\xe9\xe9"'
+ins 1 16 '\363\154\220' "\"$e9$e9$e9$e9\""
+ins 1 17 '\363\154\220' "\"$e9$e9$e9$e9\"..."
+ins 2 8 '\363\155\220' "\"$e9$e9$e9$e9\""
+ins 2 9 '\363\155\220' "\"$e9$e9$e9$e9\"..."
+ins 4 2 '\146\363\155' "\"$e9$e9\""
+ins 4 60 '\146\363\155' "\"$e9$e9$e9$e9\"..."
 
 # walks: the ways through the page tables that -v shows, without "simple-kvm: ".
 walks() {
@@ -184,24 +231,46 @@ for mode in -r -s; do
 	is "$mode -v: no page tables" "$(walks)" ''
 done
 
+# read_times: set $in and $outside to the times that --stats has told.
+read_times() {
+	in=$(sed -n 's/.* exits, \(.*\) s; outside of it: .*/\1/p' "$T/err")
+	outside=$(sed -n 's/.* exits, .*; outside of it: \(.*\) s$/\1/p' "$T/err")
+	comment "in KVM_RUN: $in s, outside: $outside s"
+}
+# at_least X Y: X >= Y, as numbers, and both are some.
+at_least() { awk "BEGIN { exit !($1 >= $2 && $2 > 0) }"; }
+
 # The numbers are right, too, for a guest that is stopped.
 if [ "${BACKEND:-}" = vmx ]; then
 	skip '--stats of a spinning guest' 'a loop without interrupts stops Bochs'
 else
-	run -l --stats -t 0.3 "$GUESTS/spin64.bin"
-	is '--stats of a spinning guest: status' "$status" 124
-	is '--stats of a spinning guest: exits' \
-		"$(sed -n 's/^simple-kvm: KVM_EXIT_//p' "$T/err")" 'IO: 9'
-	# The clock and the timer are the same, so it cannot be less.
-	run_time=$(sed -n 's/.*: 9 exits, \(.*\) s; outside of it: .*/\1/p' \
-		"$T/err")
-	outside=$(sed -n 's/.*: 9 exits, .*; outside of it: \(.*\) s$/\1/p' \
-		"$T/err")
-	comment "in KVM_RUN: $run_time s, outside: $outside s"
+	before=$(cut -d ' ' -f 1 /proc/uptime)
+	run -l --stats -t 0.2 "$GUESTS/spin64.bin"
+	after=$(cut -d ' ' -f 1 /proc/uptime)
+	is '--stats of a spinning guest' \
+		"$status $(sed "$no_times" "$T/err" | tail -n 2)" \
+		"124 simple-kvm: KVM_RUN: 9 exits, N s; outside of it: N s
+simple-kvm: KVM_EXIT_IO: 9"
+	# The clock and the timer are the same, so it cannot be less; and it
+	# cannot be more than the time from before to after, in hundredths.
+	read_times
 	succeeds '--stats of a spinning guest: all of the time' \
-		awk "BEGIN { exit !($run_time + $outside >= 0.3) }"
-	succeeds '--stats of a spinning guest: most of it in KVM_RUN' \
-		awk "BEGIN { exit !($run_time >= 0.15) }"
+		at_least "$in + $outside" 0.2
+	succeeds '--stats of a spinning guest: and not more' \
+		at_least "$after - $before + 0.01" "$in + $outside"
+fi
+
+# What strace holds up, in microseconds, is in the one or in the other.
+if need_command strace '--stats: which time is which'; then
+	traced ioctl '' -l
+	create=$(call_number ioctl KVM_CREATE_VM)
+	number=$(call_number ioctl KVM_RUN)
+	traced ioctl "ioctl:delay_exit=200000:when=$number" -l --stats
+	read_times
+	succeeds '--stats: the time in KVM_RUN' at_least "$in" 0.2
+	traced ioctl "ioctl:delay_exit=200000:when=$create" -l --stats
+	read_times
+	succeeds '--stats: the time outside of it' at_least "$outside" 0.2
 fi
 
 done_testing

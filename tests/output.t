@@ -50,6 +50,25 @@ succeeds 'all byte values, one by one' cmp "$T/out" "$T/want"
 limit "$SIMPLE_KVM" -l "$GUESTS/bytes64.bin" | cat >"$T/got"
 succeeds '...through a pipe' cmp "$T/got" "$T/want"
 
+# A pipe that has room for 4 KiB, and is read when its writer has waited there
+# for some time, and ticks have come.
+mkfifo "$T/fifo"
+exec 3<>"$T/fifo"
+dd if=/dev/zero bs=1024 count=60 >&3 2>/dev/null
+"$SIMPLE_KVM" -l -t 40 "$GUESTS/bytes64.bin" 3>&- >"$T/fifo" 2>"$T/err" &
+# waits: how often it has waited.
+waits() { sed -n 's/^voluntary.*[^0-9]//p' "/proc/$pid/status"; }
+pid=$! n=$(waits)
+until [ "$(waits)" -gt $((n + 10)) ] || ! kill -0 $pid; do :; done 2>/dev/null
+exec 4<"$T/fifo" 3>&-
+tail -c +61441 <&4 >"$T/got"
+exec 4<&-
+wait $pid
+is 'a pipe with little room, and a late reader: status' \
+	"$? $(cat "$T/err")" '0 '
+succeeds '...and output' cmp "$T/got" "$T/want"
+rm "$T/fifo"
+
 lost='simple-kvm: write to standard output'
 if [ -n "${BACKEND:-}" ]; then
 	skip '160 KiB' 'takes minutes on an emulated CPU'

@@ -9,7 +9,6 @@
 need_kvm
 has_mode -l || skip_all 'this KVM does not have the mode -l'
 tamper=$TESTS/tamper
-case $SIMPLE_KVM in */asan/*) sanitizer=yes ;; *) sanitizer= ;; esac
 
 # What the filter allows, as tests/tamper prints it: ABI, number, and the values
 # that the first two arguments must have. Whoever adds a line here knows why:
@@ -90,7 +89,23 @@ E
 	sed -n 's/^tamper: \(x86\|x32\|i386\)/\1/p' "$T/err" | sort >"$T/got"
 	succeeds 'what the filter of --gdb allows' diff "$T/allowed-gdb" "$T/got"
 }
-if [ -n "$sanitizer" ]; then
+# What is open while the guest runs: of KVM the CPU alone. What this shell has
+# open, too, was not opened by it.
+mkfifo "$T/fifo"
+"$SIMPLE_KVM" -l -t 40 "$GUESTS/spin64.bin" >"$T/fifo" 2>"$T/err" &
+pid=$!
+read -r line <"$T/fifo"
+for fd in "/proc/$pid/fd"/*; do
+	n=${fd##*/} file=$(readlink "$fd")
+	[ "$n" -le 2 ] || [ "$(readlink "/proc/$$/fd/$n")" = "$file" ] ||
+		echo "$file"
+done >"$T/open"
+kill $pid
+wait $pid
+is 'open files of a guest that runs' "$line, $(cat "$T/open")" \
+	'spinning, anon_inode:kvm-vcpu:0'
+
+if [ -n "$SANITIZER" ]; then
 	skip 'the filter' 'the sanitizers need other system calls, too'
 else
 	filter
@@ -138,7 +153,7 @@ E
 cp "$SIMPLE_KVM" "$T/ro/simple-kvm"
 cp "$GUESTS/bytes64.bin" "$GUESTS/pfread64.bin" "$GUESTS/spin64.bin" "$T/ro"
 space=6144
-[ -z "$sanitizer" ] || space=unlimited
+[ -z "$SANITIZER" ] || space=unlimited
 
 # As root: in mounts of its own, where /dev/kvm is anybody's, and the directory
 # is on a file system of its own.
@@ -195,7 +210,7 @@ is 'limited, a fault: status' "$status" 1
 like 'limited, a fault: report' "$err" 'exception 14'
 limited $space -l -t 0.2 spin64.bin
 is 'limited, a timeout: status' "$status" 124
-if [ -z "$sanitizer" ]; then
+if [ -z "$SANITIZER" ]; then
 	limited $space -l -m 8M
 	is 'more RAM than the limit: status' "$status" 3
 	like 'more RAM than the limit: message' "$err" '^simple-kvm: vm->mem = mmap(NULL,'\
