@@ -144,6 +144,9 @@ the_file() {
 	is "$class-bit: all of the segment, and nothing else" "$status $out" '0 k'
 }
 
+# map LINES ADDRESS: these of the memory map that -v has shown.
+map() { grep -A "$1" -e "--- $2" "$T/err" | sed 's/^simple-kvm:  *//'; }
+
 # the_segments: where they are in the file, and how much of them.
 the_segments() {
 	mode=
@@ -172,12 +175,20 @@ the_segments() {
 	done
 	run -v "$T/elf"
 	is "$class-bit: ...the image is both, and what is between" \
-		"$(grep -A 4 -e '--- 0x9010' "$T/err" |
-			sed 's/^simple-kvm:  *//')" '+--- 0x9010
+		"$(map 4 0x9010)" '+--- 0x9010
 |    the image
 +--- 0x8000
 |    the stack of real mode
 +--- 0x7000'
+
+	elf p_paddr=$at e_entry=$at
+	run -v "$T/elf"
+	is "$class-bit: what is below a segment is not the image" \
+		"$(map 4 0x9005)" '+--- 0x9005
+|    the image
++--- 0x9000
+|    RAM below the image
++--- 0x8000'
 
 	# This prints the byte at 0x8010, where the file goes on with an X:
 	# mov 0x8010, %al; out %al, $0xe9; hlt.
@@ -254,6 +265,10 @@ the_entry() {
 	elf e_entry=$((0x8004)) # the HLT
 	run "$T/elf"
 	is "$class-bit: e_entry: the last byte: runs" "$status $out$err" '0 '
+	elf code="'\\017\\013XXXXXX'" # ud2
+	run "$T/elf"
+	is "$class-bit: its mode is no guess" "$(head -n 1 "$T/err")" \
+		'simple-kvm: the guest failed: exception 6, #UD invalid opcode'
 }
 
 for class in 64 32; do

@@ -122,6 +122,18 @@ else
 	skip '/dev/full' 'there is none'
 fi
 
+# A full disk that has room again later: what was lost in between is lost. (The
+# timer does not run here, so that it is stdio that writes, when its buffer is
+# full.)
+if need_command strace 'one write that fails'; then
+	writes 65537
+	capture strace -o "$T/trace" -e trace=write,timer_settime \
+		-e inject=timer_settime:retval=0 \
+		-e inject=write:error=ENOSPC:when=1 \
+		"$SIMPLE_KVM" -r "$T/writes.bin"
+	lost 'one write that fails' 'No space left on device'
+fi
+
 # limited BLOCKS ARGUMENT...: print the messages, and the status after them, of a
 # run whose stdout is a file that may have so many blocks.
 limited() (

@@ -157,6 +157,15 @@ no_rip='s/RIP 0x80[0-9a-f]*/RIP/'
 no_times='s/[0-9][0-9]*\.[0-9]\{6\} s/N s/g'
 each_mode watched watched
 
+# An instruction is a step, one after an OUT, too: nop; out %al, $0xe9; nop; nop;
+# in $0xe9, %al; nop; hlt.
+printf '\220\346\351\220\220\344\351\220\364' >"$T/steps"
+run -r --step "$T/steps"
+is '--step: every instruction, also after I/O' \
+	"$(sed -n 's/.* RIP=\([0-9a-f]*\).*; next: \(..\).*/\1 \2/p' "$T/err" |
+		tr '\n' ,)" \
+	'8000 90,8001 e6,8003 90,8004 90,8005 e4,8007 90,8008 f4,'
+
 # A guest of four OUTs: the first and the last characters that are shown as they
 # are, and their neighbours. mov $N, %al; out %al, $0xe9; ... hlt
 for byte in 037 040 176 177; do

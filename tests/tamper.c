@@ -222,8 +222,11 @@ static bool is_kvm_run(const struct user_regs_struct *regs)
 	return regs->orig_rax == SYS_ioctl && regs->rsi == KVM_RUN;
 }
 
-/* Let the program come to its write to stdout after the first KVM_RUN. */
-static void come_to_write(pid_t pid)
+/*
+ * Let the program come to its write to stdout after the first KVM_RUN. Without
+ * its timers that write is of all that the guest has written.
+ */
+static void come_to_write(pid_t pid, bool timers)
 {
 	bool running = false;
 
@@ -236,7 +239,16 @@ static void come_to_write(pid_t pid)
 		if (running && regs.orig_rax == SYS_write &&
 		    regs.rdi == STDOUT_FILENO)
 			return;
-		next_stop(pid); /* on the way out */
+		if (timers || regs.orig_rax != SYS_timer_settime) {
+			next_stop(pid); /* on the way out */
+			continue;
+		}
+		regs.orig_rax = (u64)-1; /* no call */
+		set_regs(pid, &regs);
+		next_stop(pid);
+		regs = get_regs(pid);
+		regs.rax = 0;
+		set_regs(pid, &regs);
 	}
 }
 
@@ -473,7 +485,7 @@ int main(int argc, char *argv[])
 		hide_vdso(pid);
 	if (!strcmp(call->name, "fail-run"))
 		fail_run(pid);
-	come_to_write(pid);
+	come_to_write(pid, call->nr == 0);
 	if (!strcmp(call->name, "filter"))
 		print_filter(pid);
 	else if (!strcmp(call->name, "i386"))
