@@ -53,8 +53,8 @@ then
 fi
 
 # The same with bytes in the ring of --coalesce, which only a KVM_RUN can leave
-# there: each that would succeed fails. Before that, once, it is interrupted, and
-# the flush with it.
+# there: each that would succeed fails. Before that, once, it is interrupted,
+# and the flush with it.
 run -l -c --stats
 case $err in
 *KVM_EXIT_IO*) skip 'bytes in the ring' 'this KVM has no coalesced PIO' ;;

@@ -128,8 +128,8 @@ traces() {
 	do sleep 0.01; done 2>/dev/null
 }
 
-# late TICKS: stop a guest whose output nobody reads, let so many ticks pass, and
-# only then read it. The ticks are ours: strace lets no timer run. Before, there
+# late TICKS: stop a guest whose output nobody reads, let so many ticks pass,
+# and only then read it. The ticks are ours: strace lets no timer run. Before, there
 # are more, which do not count; and after the signal there are others, which
 # change nothing. $status is the status; the rest is in $T/got and $T/err.
 late() {
