@@ -32,6 +32,9 @@
  * CALL "fail-run" makes KVM_RUN fail, and not before it has done its work: the
  * first one is interrupted before it begins, and each later one that succeeds
  * is told to the program as EIO.
+ *
+ * CALL "exit=REASON,SUBERROR" tells the program that the first KVM_RUN ended so,
+ * in struct kvm_run. (What an exit brings has its place where the suberror is.)
  */
 #define _GNU_SOURCE
 #include <elf.h>
@@ -45,6 +48,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -279,6 +283,33 @@ static void fail_run(pid_t pid)
 	}
 }
 
+/* Have its first KVM_RUN end by an exit of this kind, as said above. */
+static void fake_exit(pid_t pid, const char *kind)
+{
+	const u64 reason_at = offsetof(struct kvm_run, exit_reason);
+	const u64 suberror_at = offsetof(struct kvm_run, internal.suberror);
+	unsigned reason, suberror;
+	u64 kvm_run = 0;
+
+	if (sscanf(kind, "exit=%u,%u", &reason, &suberror) != 2)
+		errx(2, "no exit %s", kind);
+	for (;;) {
+		struct user_regs_struct regs;
+
+		next_stop(pid); /* on the way in */
+		regs = get_regs(pid);
+		next_stop(pid); /* on the way out */
+		if (regs.orig_rax == SYS_mmap && regs.r10 == MAP_SHARED)
+			kvm_run = get_regs(pid).rax;
+		if (is_kvm_run(&regs))
+			break;
+	}
+	poke(pid, kvm_run + reason_at, reason);
+	poke(pid, kvm_run + suberror_at, suberror);
+	for (;;)
+		next_stop(pid);
+}
+
 /*
  * The program is on its way out of a system call, which left rax: go on with
  * these registers, and say what the call returned. This is known only when the
@@ -477,6 +508,8 @@ int main(int argc, char *argv[])
 
 	if (argc < 3)
 		errx(2, "usage: tamper CALL PROGRAM [ARGUMENT]...");
+	if (!strncmp(argv[1], "exit=", 5))
+		fake_exit(start(argv + 2), argv[1]);
 	while (strcmp(call->name, argv[1]))
 		if (++call == calls + ARRAY_SIZE(calls))
 			errx(2, "no call %s", argv[1]);
