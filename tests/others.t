@@ -50,6 +50,8 @@ boot_sector() {
 boot_sector '\364'
 told 'a silent boot sector' "$boot" "$T/sector"
 told '...in real mode' "$boot" -r "$T/sector"
+cat "$T/sector" "$T/sector" >"$T/flat"
+told 'two sectors' "$guess" "$T/flat"
 boot_sector '\260\170\346\351\364'
 told 'a boot sector that prints' '' "$T/sector"
 head -c 511 "$T/sector" >"$T/flat"
@@ -61,14 +63,13 @@ is 'a boot sector that wants a BIOS: status' "$status" 1
 like 'a boot sector that wants a BIOS: why' "$err" \
 	'^simple-kvm: the guest failed: INT 0x10, and there is no BIOS (real mode was a guess: -s, -p, -l?)$'
 
-for pair in -r16 -s32 -p32 -l64; do
-	mode=${pair%??} bits=${pair#??}
-	need_mode "$mode" "$mode: a serial port" || continue
+serial_port() {
 	run "$mode" "$GUESTS/serial$bits.bin"
 	is "$mode: a serial port that is set up and tested" "$out" \
 		"not faulty$NL"
 	is "$mode: ...and keeps what is written to it" "$status" 41
-done
+}
+each_mode 'a serial port' serial_port
 
 # nosuch OCTAL PORT: an access to this port fails.
 nosuch() {
