@@ -748,10 +748,10 @@ static void enter_mode(struct vm *vm, u64 entry)
 #define bad_image(vm, format, ...) \
 	errx(STATUS_USAGE, "%s: " format, (vm)->path, ##__VA_ARGS__)
 
-/* Where the image must end; as long as no mode is chosen, in real mode. */
+/* Where the image must end. With no mode yet a flat one is for real mode. */
 static u64 image_limit(const struct vm *vm)
 {
-	bool real = !vm->mode || vm->mode->bits == 16;
+	bool real = vm->mode ? vm->mode->bits == 16 : !vm->elf;
 
 	return real ? REAL_END : vm->mem_size - STACK_ROOM;
 }

@@ -340,5 +340,8 @@ is 'the largest file' "$status $out$err" '0 k'
 printf X >>"$T/elf"
 is_refused 'a byte more' \
 	"$((most + 1)) bytes at 0x8000, RAM ends at 0x200000: -m 67M would do"
+mode=
+is_refused 'a byte more, and no mode was chosen' \
+	"$((most + 1)) bytes at 0x8000, RAM ends at 0x200000: -m 67M would do"
 
 done_testing
