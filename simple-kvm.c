@@ -1052,9 +1052,9 @@ static void get_registers(struct vm *vm)
 /* The linear address of the instruction that RIP points to. */
 static u64 code_address(const struct vm *vm)
 {
-	u64 address = vm->sregs.cs.base + vm->regs.rip;
+	u32 address = (u32)(vm->sregs.cs.base + vm->regs.rip);
 
-	return vm->sregs.cs.l ? address : (u32)address;
+	return vm->sregs.cs.l ? vm->regs.rip : address;
 }
 
 /* The linear address of the top of the stack. */

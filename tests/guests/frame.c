@@ -12,7 +12,7 @@ static const uint64_t gdt[] = {
 	MODE == 64 ? 0x00af9b000000ffff : 0x00cf9b000000ffff,
 	0x00cf93000000ffff,
 	0x825ddfd432166789,	/* 0x18: conforming code, limit in bytes */
-	0x00affb000000fffe,	/* 0x20: 64-bit code, limit in pages */
+	0x00affb120000fffe,	/* 0x20: 64-bit code, limit in pages */
 	0x000213012100ffff,	/* 0x28: 16-bit data, not present */
 	0x00cff3000000ffff,	/* 0x30: data of ring 3 */
 	0x00cffb000000ffff,	/* 0x38: code of ring 3 */
