@@ -91,22 +91,21 @@ static int stop_status(int number)
 
 /* Guest physical memory begins at address 0. What we put where, and why: */
 enum layout {
-	IVT = 0,             /* the CPU's own place for it in real mode */
-	RESULT = 0x400,      /* the built-in guests store 42 here */
-	GDT = 0x500,         /* null, code (0x08), data (0x10) */
-	FREE = 0x600,        /* boot sectors copy themselves here */
-	STUBS = 0xc00,       /* 4 bytes for each of 256 vectors */
-	IDT = 0x1000,        /* 256 gates: in long mode just one page */
-	PML4 = 0x2000,       /* in 32-bit paging the page directory */
-	PDPT = 0x3000,       /* long mode's tables take a page each */
-	PD = 0x4000,         /* one for each GiB of RAM, at most three */
-	REAL_STACK = 0x7000, /* down from the image; elsewhere free */
-	IMAGE = 0x8000,      /* flat images: above all that is ours */
-	REAL_END = 0x10000,  /* what a 16-bit offset reaches */
-	STACK_ROOM = 0x1000, /* what an image leaves below the end of RAM */
-	RAM_SIZE = 0x200000, /* unless told: one large page of long mode */
-	MOST_RAM =
-		0xc0000000, /* 3 GiB: PCs have devices above, and KVM pages */
+	IVT = 0,               /* the CPU's own place for it in real mode */
+	RESULT = 0x400,        /* the built-in guests store 42 here */
+	GDT = 0x500,           /* null, code (0x08), data (0x10) */
+	FREE = 0x600,          /* boot sectors copy themselves here */
+	STUBS = 0xc00,         /* 4 bytes for each of 256 vectors */
+	IDT = 0x1000,          /* 256 gates: in long mode just one page */
+	PML4 = 0x2000,         /* in 32-bit paging the page directory */
+	PDPT = 0x3000,         /* long mode's tables take a page each */
+	PD = 0x4000,           /* one for each GiB of RAM, at most three */
+	REAL_STACK = 0x7000,   /* down from the image; elsewhere free */
+	IMAGE = 0x8000,        /* flat images: above all that is ours */
+	REAL_END = 0x10000,    /* what a 16-bit offset reaches */
+	STACK_ROOM = 0x1000,   /* what an image leaves below the end of RAM */
+	RAM_SIZE = 0x200000,   /* unless told: one large page of long mode */
+	MOST_RAM = 0xc0000000, /* 3 GiB: PCs have devices above */
 };
 
 /*
@@ -504,8 +503,7 @@ static size_t copy_guest(struct vm *vm, u64 linear, u8 *data, size_t len,
 
 		if (!host)
 			break;
-		n = PAGE_SIZE -
-		    (linear + done) % PAGE_SIZE; /* to the page's end */
+		n = PAGE_SIZE - (linear + done) % PAGE_SIZE; /* to its end */
 		if (n > len - done)
 			n = len - done;
 		memcpy(write ? host : data, write ? data : host, n);
@@ -1330,6 +1328,9 @@ static void more_exit(const struct kvm_run *run)
 	if (run->exit_reason == KVM_EXIT_SHUTDOWN)
 		more(": triple fault, an exception while the double fault's "
 		     "handler was entered (this may show a reset CPU)");
+	if (run->exit_reason == KVM_EXIT_FAIL_ENTRY)
+		more(": the CPU refuses to run in this state, reason 0x%llx",
+		     run->fail_entry.hardware_entry_failure_reason);
 	if (run->exit_reason == KVM_EXIT_INTERNAL_ERROR)
 		more(run->internal.suberror == KVM_INTERNAL_ERROR_EMULATION
 			     ? ": KVM cannot emulate an instruction (is it "

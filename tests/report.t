@@ -112,7 +112,7 @@ at address 0x7fffffffffffff00 (beyond the end of RAM):
   R12 cccccccccccccccc  R13 dddddddddddddddd  R14 eeeeeeeeeeeeeeee  R15 ffffffffffffffff
   RIP 7fffffffffffff00
   RFLAGS 00012aaaaaaaaaaa SF IF OF VM VIF ID
-  CS  0023 base 00000000 limit ffffefff type 11 dpl 3 64-bit
+  CS  0023 base 00120000 limit ffffefff type 11 dpl 3 64-bit
   DS  0010 base 00000000 limit ffffffff type 3  dpl 0 32-bit
   ES  0010 base 00000000 limit ffffffff type 3  dpl 0 32-bit
   FS  0030 base 00000000 limit ffffffff type 3  dpl 3 32-bit
