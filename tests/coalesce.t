@@ -53,7 +53,7 @@ like 'nor with --step' "$(exits)" 'IO: 14 DEBUG: '
 if [ "${BACKEND:-}" = vmx ]; then
 	skip 'a guest that prints and spins' 'it would stop Bochs'
 else
-	run -l -c -t 0.2 "$GUESTS/spin64.bin"
+	run_for_a_time -l -c "$GUESTS/spin64.bin"
 	is 'a guest that prints and spins: status' "$status" 124
 	is 'a guest that prints and spins: output' "$out" "spinning$NL"
 

@@ -25,7 +25,7 @@ done
 [ "${BACKEND:-}" != vmx ] || { done_testing; exit; }
 
 stopped_in() {
-	run "$mode" -t 0.2 "$GUESTS/spin$bits.bin"
+	run_for_a_time "$mode" "$GUESTS/spin$bits.bin"
 	is "$mode --timeout: status" "$status" 124
 	is "$mode --timeout: output" "$out" "spinning$NL"
 	like "$mode --timeout: message" "$err" \
@@ -40,7 +40,7 @@ each_mode --timeout stopped_in
 run -l -t 1e-12 "$GUESTS/spin64.bin"
 is 'the least --timeout: status' "$status" 124
 
-run -l -t 0.2 "$GUESTS/endless64.bin"
+run_for_a_time -l "$GUESTS/endless64.bin"
 is 'an endless print: status' "$status" 124
 is 'an endless print: nothing but its lines' \
 	"$(sed '$d' "$T/out" | sort -u)" 'and on'
