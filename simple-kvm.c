@@ -520,7 +520,7 @@ static size_t copy_guest(struct vm *vm, u64 linear, u8 *data, size_t len,
  * row for each mode; enter_mode() makes it true.
  */
 
-/* The built-in guests, linked in as bytes: see %.img.o in the Makefile. */
+/* The built-in guests, linked in as bytes: see images.o in the Makefile. */
 extern const u8 guest16[], guest16_end[];
 extern const u8 guest32[], guest32_end[];
 extern const u8 guest64[], guest64_end[];

@@ -1,18 +1,23 @@
 #!/bin/sh
-# It builds from a fresh clone, with gcc and clang, without a warning and with
-# nothing left for git to show; a change rebuilds what it touches; the guests
-# are free of what a distribution's compiler adds on its own.
+# It builds from a fresh clone, with gcc and clang, without a warning, with
+# little to read and with nothing left for git to show, whatever the directory
+# is called; a change rebuilds what it touches, `make install' nothing, and
+# `make clean' takes away what make made; the guests are free of what a
+# distribution's compiler adds on its own.
 # backends: no (needs a compiler)
 #
 # shellcheck disable=SC2086 # $make and $args may be several words
 . "${0%/*}/lib.sh"
 
 # This make is not to know of the one that runs the tests.
-unset MAKEFLAGS MFLAGS MAKELEVEL MODE RAM
+unset MAKEFLAGS MFLAGS MAKELEVEL MODE RAM FLOAT OBJS V CFLAGS CPPFLAGS LDFLAGS
+unset GUEST_CFLAGS DESTDIR PREFIX
 make=${MAKE:-make}
-src=$T/src
+cc=${CC:-cc}
+src="$T/it's a \"tree\""
 copy_tree "$src"
 cd "$src" || exit 1
+[ -w /dev/kvm ] && kvm=y || kvm=
 
 # built ARGUMENT...: make is quiet on stderr, and the result runs.
 built() {
@@ -28,50 +33,37 @@ built() {
 	succeeds "$what: runs" grep -q '^simple-kvm' "$T/version"
 }
 
+# files: what is in the directory, git's own aside.
+files() { find . -name .git -prune -o -type f -print | sort; }
+
+# ------------------------------------------------------------- a fresh clone
+
+files >"$T/clone"
 built 'a clean build, four jobs' -j4
+is 'a clean build: its last line' "$(tail -n 1 "$T/log")" \
+	'Next: make run, make test or make help'
+is 'a clean build: a line for each file' "$(sed '$d' "$T/log" | sort)" \
+	"$(printf '%s\t%s\n' CC simple-kvm.o AS guest16.o CC guest32.o \
+		CC guest64.o LD guest16.elf LD guest32.elf LD guest64.elf OBJCOPY guest16.bin \
+		OBJCOPY guest32.bin OBJCOPY guest64.bin AS images.o LD simple-kvm |
+		sort)"
 if git --version >/dev/null 2>&1; then
 	git init -q . && git add . &&
 		git -c user.name=t -c user.email=t@t commit -qm t
-	$make -s >/dev/null
 	is 'git shows nothing' "$(git status --porcelain)" ''
+	rm -rf .git
 else
 	skip 'git shows nothing' 'needs git'
 fi
 
-$make >"$T/log"
-unlike 'what is up to date is not built again' "$(cat "$T/log")" \
-	'simple-kvm\.c\|guest64\.c'
-cp guest64.bin "$T/before"
-sed 's/Hello/HELLO/' guest64.c >"$T/x" && cp "$T/x" guest64.c
-sed 's/0xE9/0xEA/' guest.h >"$T/x" && cp "$T/x" guest.h
-$make -s
-is 'a header change rebuilds the guests' \
-	"$(cmp -s guest64.bin "$T/before" && echo same)" ''
-$make -s clean
-sed 's/0xEA/0xE9/' guest.h >"$T/x" && cp "$T/x" guest.h
-sed 's/HELLO/Hello/' guest64.c >"$T/x" && cp "$T/x" guest64.c
-
-built 'a dynamic program, where libc.a is missing' STATIC=
-like '...names its interpreter' "$(readelf -l simple-kvm)" INTERP
-# valgrind looks at the dynamic program: it needs the C library's symbols. And it
-# makes system calls of its own, as the sanitizers do.
-if [ ! -w /dev/kvm ] || ! command -v valgrind >/dev/null; then
-	skip 'no error that valgrind sees' 'needs KVM and valgrind'
+if [ -e "$($cc -print-file-name=rcrt1.o)" ] &&
+	[ -e "$($cc -print-file-name=libc.a)" ]; then
+	unlike 'a static program needs no interpreter' \
+		"$(readelf -l simple-kvm)" INTERP
 else
-	$make -s STATIC= CPPFLAGS=-DSANITIZE
-	for mode in -r -s -l; do
-		succeeds "no error that valgrind sees, $mode" valgrind -q \
-			--leak-check=full --error-exitcode=9 ./simple-kvm $mode
-	done
+	skip 'a static program needs no interpreter' 'no libc.a'
 fi
-if [ -e "$(${CC:-cc} -print-file-name=rcrt1.o)" ] &&
-	[ -e "$(${CC:-cc} -print-file-name=libc.a)" ]; then
-	built 'a static program, where libc.a is there'
-	unlike '...needs no interpreter' "$(readelf -l simple-kvm)" INTERP
-else
-	skip 'a static program' 'no libc.a'
-fi
-unlike 'no executable stack' "$(readelf -lW simple-kvm)" 'GNU_STACK.*RWE'
+like 'no executable stack' "$(readelf -lW simple-kvm)" 'GNU_STACK.* RW  '
 like 'position-independent' "$(readelf -hW simple-kvm)" 'Type: *DYN'
 like 'relocated data is read-only...' "$(readelf -lW simple-kvm)" GNU_RELRO
 like '...all of it, at once' "$(readelf -dW simple-kvm)" 'FLAGS_1.*NOW.*PIE'
@@ -79,35 +71,124 @@ like 'stack protector' "$(nm simple-kvm.o)" ' U __stack_chk_fail'
 like '_FORTIFY_SOURCE' "$(nm simple-kvm.o)" ' U __fprintf_chk$'
 like 'the images are read-only' "$(nm simple-kvm)" ' R guest64$'
 
-# The guests do not change with what compilers do by default elsewhere.
+# ------------------------------------------------------ built again, and when
+
+# makes WHAT WANT COMMAND...: it says that it does this, and ends well.
+makes() {
+	what=$1 want=$2
+	shift 2
+	"$@" >"$T/log" 2>&1
+	is "$what" "$? $(cat "$T/log")" "0 $want"
+}
+again="CC	simple-kvm.o${NL}LD	simple-kvm"
+next="${NL}Next: make run, make test or make help"
+makes 'what is up to date is not built again' "${next#?}" $make
+makes '...and make -s says nothing' '' $make -s
+
+$make install CFLAGS=-O0 CC="$cc -v" DESTDIR="$T/d'st" PREFIX='/o p' \
+	>"$T/log" 2>&1
+unlike 'make install: compiles nothing, whatever the flags' \
+	"$(cat "$T/log")" '^CC\|^LD'
+succeeds 'make install: the program is there' \
+	"$T/d'st/o p/bin/simple-kvm" --version
+succeeds 'make install: and its manual page' \
+	cmp simple-kvm.1 "$T/d'st/o p/share/man/man1/simple-kvm.1"
+succeeds 'make uninstall' $make -s uninstall DESTDIR="$T/d'st" PREFIX='/o p'
+is '...removes them' "$(find "$T/d'st" -type f)" ''
+
+# other ARGUMENT...: make, with other flags: those of a dynamic program, as where
+# libc.a is missing, that valgrind can look at.
+other() {
+	$make STATIC= CPPFLAGS=-DSANITIZE CFLAGS="-O0 -g -DQ='(a b'" "$@"
+}
+makes 'other flags, with quotes: built again' "$again$next" other
+makes 'the same flags: not built again' "${next#?}" other
+like 'a dynamic program names its interpreter' "$(readelf -l simple-kvm)" INTERP
+for mode in -r -s -l; do
+	what="no error that valgrind sees, $mode"
+	if [ ! "$kvm" ] || ! command -v valgrind >/dev/null; then
+		skip "$what" 'needs KVM and valgrind'
+	else
+		succeeds "$what" timeout 60 valgrind -q --leak-check=full \
+			--error-exitcode=9 ./simple-kvm $mode
+	fi
+done
+like 'V=1 shows the command' "$($make V=1 -W guest16.s guest16.o)" \
+	'^as .*-o guest16\.o guest16\.s$'
+# Again as it was, but for the header, which all guests in C include.
+$make -s guest64.bin
+cp guest64.bin "$T/before"
+sed 's/0xE9/0xEA/' guest.h >"$T/x" && cp "$T/x" guest.h
+$make -s guest64.bin
+is 'a header change rebuilds the guests' \
+	"$(cmp -s guest64.bin "$T/before" && echo same)" ''
+sed 's/0xEA/0xE9/' guest.h >"$T/x" && cp "$T/x" guest.h
+
+# A built-in guest that leaves something else is found out.
+if [ "$kvm" ]; then
+	tested=$SIMPLE_KVM
+	sed 's/halt(42)/halt(41)/' guest64.c >"$T/x" && cp "$T/x" guest64.c
+	sed 's/memval = 42/memval = 43/' guest32.c >"$T/x" && cp "$T/x" guest32.c
+	other -s
+	SIMPLE_KVM=./simple-kvm
+	run -l
+	is 'a wrong accumulator: status' "$status" 1
+	is 'a wrong accumulator: verdict' "$err" 'simple-kvm: long mode: RAX is 41,'\
+' memory at 0x400 is 42: wrong, 42 was expected in both'
+	run -s
+	is 'a wrong word in memory: status' "$status" 1
+	like 'a wrong word in memory: verdict' "$err" 'EAX is 42.*is 43: wrong'
+	SIMPLE_KVM=$tested
+	sed 's/halt(41)/halt(42)/' guest64.c >"$T/x" && cp "$T/x" guest64.c
+	sed 's/memval = 43/memval = 42/' guest32.c >"$T/x" && cp "$T/x" guest32.c
+else
+	skip 'a guest with a wrong result' 'no KVM'
+fi
+
+# ------------------------------------------------------------ other compilers
+
+# The compiler that the first build did not have.
+case $($cc --version) in *clang*) other=gcc ;; *) other=clang ;; esac
+if command -v $other >/dev/null; then
+	built "$other" CC=$other
+else
+	skip "$other" 'not installed'
+fi
+
+# One that compiles for another machine, as far as it says.
+for args in "CC=$cc -U__x86_64__" CFLAGS=-m32; do
+	$make "$args" >"$T/log" 2>&1
+	is "$args: stops" "$?" 2
+	is "$args: with a line" "$(grep -c . "$T/log")" 1
+	like "$args: that says why" "$(cat "$T/log")" \
+		'\*\*\* simple-kvm is for x86-64, and ".*" compiles for another'
+done
+
+# -------------------------------------------------------------------- guests
+
+# They do not change with what compilers do by default elsewhere.
+rm -f guest32.bin guest64.bin
+$make -s guest32.bin guest64.bin
 cp guest32.bin guest64.bin "$T"
-$make -s CC="${CC:-cc} -fPIE -fstack-protector-all -fcf-protection=full \
+$make -s CC="$cc -fPIE -fstack-protector-all -fcf-protection=full \
 	-ftree-vectorize -fasynchronous-unwind-tables -D_FORTIFY_SOURCE=2" \
 	CFLAGS='-O3 -march=native -fsanitize=undefined' guest32.bin guest64.bin
 for g in guest32 guest64; do
 	succeeds "$g: no distribution's defaults" cmp $g.bin "$T/$g.bin"
 done
 
-for cc in gcc clang; do
-	if command -v $cc >/dev/null; then
-		built "$cc with warnings as errors" CC=$cc CFLAGS='-O2 -Werror' \
-			GUEST_CFLAGS='-O2 -Werror'
-	else
-		skip "$cc" 'not installed'
-	fi
-done
-
 # A guest for each mode, of one's own.
 cat >mine.c <<'G'
 #include "guest.h"
-int main(void) { print("mine\n"); halt(sizeof(void *)); }
+int main(void) { print(WORD); halt(sizeof(void *)); }
 G
 for mode in 16 32 64; do
-	$make -s mine.bin MODE=$mode
+	$make -s mine.bin MODE=$mode \
+		GUEST_CFLAGS="-Os -DWORD='\"(it\\047s mine\\n\"'"
 	case $mode in 16) o=-r ;; 32) o=-s ;; 64) o=-l ;; esac
+	[ "$kvm" ] || { skip "make mine.bin MODE=$mode" 'no KVM'; continue; }
 	run $o mine.bin
-	[ -e /dev/kvm ] || { skip "make mine.bin MODE=$mode" 'no KVM'; continue; }
-	is "make mine.bin MODE=$mode" "$out" "mine$NL"
+	is "make mine.bin MODE=$mode" "$out" "(it's mine$NL"
 done
 # A compiler of the 16-bit mode makes 32-bit offsets: the limit must hold.
 printf '\t.fill 40000, 1, 0x90\n\thlt\n' >large.s
@@ -122,32 +203,21 @@ $make late.bin >"$T/log" 2>&1
 like 'a _start that is not first: refused' "$(cat "$T/log")" \
 	'_start must come first'
 
-# A built-in guest that leaves something else is found out.
-if [ -e /dev/kvm ]; then
-	sed 's/halt(42)/halt(41)/' guest64.c >"$T/x" && cp "$T/x" guest64.c
-	sed 's/memval = 42/memval = 43/' guest32.c >"$T/x" && cp "$T/x" guest32.c
-	$make -s
-	# shellcheck disable=SC2034 # for run
-	SIMPLE_KVM=./simple-kvm
-	run -l
-	is 'a wrong accumulator: status' "$status" 1
-	is 'a wrong accumulator: verdict' "$err" 'simple-kvm: long mode: RAX is 41,'\
-' memory at 0x400 is 42: wrong, 42 was expected in both'
-	run -s
-	is 'a wrong word in memory: status' "$status" 1
-	like 'a wrong word in memory: verdict' "$err" 'EAX is 42.*is 43: wrong'
-else
-	skip 'a guest with a wrong result' 'no KVM'
-fi
+# ------------------------------------------------------------- and gone again
 
-succeeds 'make install' $make -s install DESTDIR="$T/dest" PREFIX=/opt
-succeeds '...puts the program there' "$T/dest/opt/bin/simple-kvm" --version
-succeeds 'make uninstall' $make -s uninstall DESTDIR="$T/dest" PREFIX=/opt
-is '...removes it' "$(find "$T/dest" -type f)" ''
-like 'make help tells of the tests' "$($make help)" '^make test '
+$make -s tests/guests/spin.elf tests/guests/spin16.bin
+for file in kernel.bin mykernel.elf other.o other.d asan/notes; do
+	mkdir -p asan
+	echo 'not from make' >$file
+	echo ./$file >>"$T/clone"
+done
+# The same goes for a file whose source is there, if make did not make it.
+printf '%s\n' ./kernel.c ./mine.c ./large.s ./late.s >>"$T/clone"
+cp mine.c kernel.c
 $make -s clean
-rm -f mine.c large.s late.s
-is 'make clean leaves nothing' "$(git status --porcelain --ignored \
-	2>/dev/null | grep -v '^ M')" ''
+sort "$T/clone" >"$T/want"
+is 'make clean removes all that make made, and nothing else' \
+	"$(files | diff "$T/want" -)" ''
+like 'make help tells of the tests' "$($make help)" '^make test '
 
 done_testing
