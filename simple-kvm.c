@@ -329,7 +329,7 @@ static double now(void)
 	struct timespec t;
 
 	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec / NS;
+	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
 /*
@@ -2106,7 +2106,7 @@ static u64 parse_seconds(const char *text, struct argp_state *state)
 
 	if (end == text || *end || !(seconds > 0 && seconds <= 1e9))
 		argp_error(state, "--timeout takes seconds above 0, like 0.5");
-	return (u64)(seconds * NS) + 1; /* never 0 */
+	return (u64)(seconds * 1e9) + 1; /* never 0 */
 }
 
 /* A size that RAM can have, in bytes, or with suffix K, M or G. */
