@@ -1354,9 +1354,10 @@ static int report(struct vm *vm, int signal)
 	if (!signal && reason == KVM_EXIT_HLT)
 		return STATUS_OK;
 	say("the guest %s: ", signal ? "stopped" : "failed");
-	if (signal)
-		more("%s", signal == TIME_OVER ? "its time is over (--timeout)"
-					       : strsignal(signal));
+	if (signal) /* strsignal() may want to make a system call */
+		more(signal == TIME_OVER ? "its time is over (--timeout)"
+		     : signal == SIGINT  ? "Interrupt"
+					 : "Terminated");
 	else if (find_vector(vm) >= 0)
 		more_exception(vm, (u32)find_vector(vm));
 	else if (reason != KVM_EXIT_INTERNAL_ERROR ||
