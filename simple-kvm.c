@@ -344,7 +344,7 @@ static void __attribute__((noreturn)) host_error(const char *call)
 	if (error == ENOENT)
 		warnx("load the module kvm_intel or kvm_amd; see the README");
 	if (error == EACCES)
-		warnx("join its group: sudo usermod -aG kvm $USER");
+		warnx("sudo usermod -aG kvm $USER, and log in again");
 	if (error == EBUSY)
 		warnx("another hypervisor has the CPU: stop it");
 	exit(STATUS_HOST);
@@ -762,7 +762,7 @@ static void too_large(const struct vm *vm, u64 address, u64 size)
 
 	if (end == REAL_END || address > most || size > most - address)
 		bad_image(vm, "%llu bytes at 0x%llx, beyond %s", size, address,
-			  end == REAL_END ? "what real mode reaches" : "3 GiB");
+			  end == REAL_END ? "real mode: try -s, -l" : "3 GiB");
 	bad_image(vm, "%llu bytes at 0x%llx, RAM ends at 0x%llx: -m %lluM %s",
 		  size, address, vm->mem_size, ram,
 		  address > end ? "would do, or link lower (--build-id=none?)"
@@ -1333,8 +1333,8 @@ static void more_exit(const struct kvm_run *run)
 		     run->fail_entry.hardware_entry_failure_reason);
 	if (run->exit_reason == KVM_EXIT_INTERNAL_ERROR)
 		more(run->internal.suberror == KVM_INTERNAL_ERROR_EMULATION
-			     ? ": KVM cannot emulate an instruction (is it "
-			       "SSE? gcc and clang have -mgeneral-regs-only)"
+			     ? ": KVM cannot emulate an instruction (SSE? build "
+			       "with -mgeneral-regs-only. INT? not on kvm-pvm)"
 			     : ": KVM gave up, suberror %u",
 		     run->internal.suberror);
 }

@@ -65,7 +65,7 @@ refused 'an empty file' "^simple-kvm: $T/empty: the file is empty" "$T/empty"
 zeroes 33 >"$T/33k"
 for mode in -r ''; do
 	refused "'$mode': too large for real mode" \
-		'/33k: 33792 bytes at 0x8000, beyond what real mode reaches$' \
+		'/33k: 33792 bytes at 0x8000, beyond real mode: try -s, -l$' \
 		${mode:+"$mode"} "$T/33k"
 done
 if [ "$(id -u)" = 0 ]; then
@@ -93,7 +93,7 @@ for pair in -r32768 -s2060288 -p2060288 -l2060288; do
 	*) is "$mode: $size bytes" "$status $err" '0 ' ;;
 	esac
 	case $mode in
-	-r) message='beyond what real mode reaches' ;;
+	-r) message='beyond real mode: try -s, -l' ;;
 	*) message='RAM ends at 0x200000: -m 3M would do' ;;
 	esac
 	refused "$mode: $size bytes and one more" "^simple-kvm: $T/more:\

@@ -304,11 +304,11 @@ for mode in -r '-r -m 3G'; do
 	loads 'p_paddr: up to 64 KiB' p_paddr=$((0xfffb)) e_entry=$((0xfffb))
 	for address in fffc 10000 10001; do
 		refused "p_paddr 0x$address" \
-			"5 bytes at 0x$address, beyond what real mode reaches" \
+			"5 bytes at 0x$address, beyond real mode: try -s, -l" \
 			p_paddr=$((0x$address))
 	done
 	refused 'p_memsz: a byte more' \
-		'32769 bytes at 0x8000, beyond what real mode reaches' \
+		'32769 bytes at 0x8000, beyond real mode: try -s, -l' \
 		p_memsz=32769
 done
 

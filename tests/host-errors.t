@@ -145,7 +145,7 @@ remedy() {
 remedy openat open ENOENT \
 	'load the module kvm_intel or kvm_amd; see the README$'
 # shellcheck disable=SC2016 # it stands there so, for the user's shell
-remedy openat open EACCES 'join its group: sudo usermod -aG kvm \$USER$'
+remedy openat open EACCES 'sudo usermod -aG kvm \$USER, and log in again$'
 remedy ioctl KVM_CREATE_VM EBUSY 'another hypervisor has the CPU: stop it$'
 fail openat "$(number_of open)" EMFILE -l
 is 'other errors: nothing but what failed' "$(wc -l <"$T/err")" 1
