@@ -14,12 +14,11 @@ OBJS	=
 
 # $(call step,WORD) before a command prints a short line in the command's place.
 # V=1 shows the command instead, and make -s nothing.
-SILENT	:= $(findstring s,$(firstword -$(MAKEFLAGS)))
+SILENT	:= $(findstring s,$(filter-out --%,$(firstword -$(MAKEFLAGS))))
 step	= $(if $(V),,@$(if $(SILENT),,$(info $(1)	$@)))
 # Only the rules below: the built-in ones would compile guests as programs.
 MAKEFLAGS += --no-builtin-rules
-.SECONDARY:
-.DELETE_ON_ERROR:
+.SECONDARY .DELETE_ON_ERROR:
 .PHONY: all run install uninstall clean help FORCE
 
 all: simple-kvm
@@ -72,13 +71,16 @@ BARE	+= -mno-red-zone -fno-delete-null-pointer-checks -fno-strict-aliasing \
 	   -Wno-array-bounds
 # Compilers would copy structs by SSE, and not every KVM can emulate it. FLOAT=1
 # allows it in long mode, and elsewhere the x87: SSE is not switched on there.
-BARE	+= $(if $(FLOAT),$(if $(filter 64,$(MODE)),,-mno-mmx -mno-sse),\
+BARE	+= $(if $(FLOAT:0=),$(if $(filter 64,$(MODE)),,-mno-mmx -mno-sse),\
 	   -mgeneral-regs-only) -fno-tree-vectorize -fno-tree-slp-vectorize \
 	   $(GUEST_CFLAGS)
 
-BITS	= $(if $(filter 64,$(MODE)),64,32)
+$(if $(filter 16 32 64,$(MODE)),,$(error MODE is 16, 32 or 64))
+BITS	= $(patsubst 16,32,$(MODE))
+REAL	= $(filter 16,$(MODE))
 # An image must fit below this: 64 KiB, or the end of RAM less the stack's page.
-RAM_END	= $(if $(filter 16,$(MODE)),0x10000,$(RAM)-0x1000)
+RAM_END	= $(if $(REAL),0x10000,$(strip $(subst 1G,1024M,$(subst 2G,2048M,\
+	  $(subst 3G,3072M,$(RAM)))))-0x1000)
 
 # The built-in guests have modes of their own, whatever is said of yours.
 $(foreach m,16 32 64,$(eval guest$m.%: override MODE = $m))
@@ -93,7 +95,7 @@ $(GUESTS:=.%): override OBJS =
 
 # Guests that are asked for by name have the objects of OBJS in them, too.
 ASKED	:= $(basename $(filter %.bin %.elf %.debug,$(MAKECMDGOALS)))
-$(ASKED:=.elf): $(OBJS)
+$(ASKED:=.elf): %.elf: %.o $(OBJS)
 
 # -n: do not begin sections on pages of their own.
 %.elf: %.o guest.ld
@@ -105,17 +107,15 @@ $(ASKED:=.elf): $(OBJS)
 
 # Not a file: gdb on a guest. It has the terminal, and make waits for it.
 %.debug: %.elf simple-kvm FORCE
-	$(GDB) $< -ex 'target remote | ./simple-kvm --gdb -m $(RAM) $(subst \
-	16,-r,$(subst 32,-s,$(subst 64,-l,$(MODE)))) $<'
+	$(GDB) $< $(if $(REAL),-ex 'set architecture i8086') -ex \
+		'target remote | ./simple-kvm --gdb -m $(RAM) $(REAL:16=-r )$<'
 
-# What is built with other flags than last time, or for another mode, is built
-# again: the flags are in a file that is only written when they change. `make
-# install' does not look: sudo drops CFLAGS from the environment.
+# What was built with other flags, or for another mode, is built again: a file
+# has the flags. `make install' does not look, for sudo drops CFLAGS.
 simple-kvm.flags: FLAGS = $(strip $(CC) $(HOST_CFLAGS) $(HOST_LDFLAGS))
 %.flags: FLAGS = $(strip $(CC) $(AS) $(LD) $(BARE) $(RAM_END) $(OBJS))
 %.flags: $(if $(filter-out install,$(or $(MAKECMDGOALS),all)),FORCE)
 	$(if $(subst x$(FLAGS)x,,x$(strip $(file <$@))x),$(file >$@,$(FLAGS)))
-FORCE:
 LEFT	:= $(wildcard *.flags tests/*/*.flags)
 -include $(LEFT:.flags=.d) $(ASKED:=.d) $(OBJS:.o=.d)
 
@@ -136,7 +136,7 @@ uninstall:
 made	= $(foreach x,o d elf bin flags,\
 	  $(addsuffix .$x,$(filter $(1),$(LEFT:.flags=))))
 clean::
-	rm -f simple-kvm images.o $(call made,$(basename $(wildcard *.[cs])))
+	@rm -f simple-kvm images.o $(call made,$(basename $(wildcard *.[cs])))
 
 help::
 	@echo 'make             build ./simple-kvm (V=1: show the commands)'

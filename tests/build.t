@@ -198,6 +198,16 @@ for args in 'MODE=16' 'MODE=32 RAM=40K'; do
 	is "too large for $args: refused" "$?" 2
 	like '...with the reason' "$(cat "$T/log")" 'does not fit into its RAM'
 done
+for args in nosuch.bin nosuch.elf nosuch.debug 'large.bin OBJS=nosuch.o'; do
+	# shellcheck disable=SC2086 # one or two words
+	$make $args >"$T/log" 2>&1
+	is "$args: refused" "$?" 2
+	like '...with the reason' "$(cat "$T/log")" "No rule .* 'nosuch.o'"
+done
+$make mine.bin MODE=63 >"$T/log" 2>&1
+like 'MODE=63: refused' "$(cat "$T/log")" 'MODE is 16, 32 or 64'
+$make -s mine.bin RAM=1G GUEST_CFLAGS=-DWORD='\"\"'
+is 'RAM=1G' "$?" 0
 printf '\t.text\n\tnop\n\t.globl _start\n_start:\thlt\n' >late.s
 $make late.bin >"$T/log" 2>&1
 like 'a _start that is not first: refused' "$(cat "$T/log")" \
