@@ -104,7 +104,7 @@ enum layout {
 	IMAGE = 0x8000,        /* flat images: above all that is ours */
 	REAL_END = 0x10000,    /* what a 16-bit offset reaches */
 	STACK_ROOM = 0x1000,   /* what an image leaves below the end of RAM */
-	RAM_SIZE = 0x200000,   /* unless told: one large page of long mode */
+	RAM_SIZE = 0x200000,   /* by default: a large page of long mode */
 	MOST_RAM = 0xc0000000, /* 3 GiB: PCs have devices above */
 };
 
@@ -816,7 +816,7 @@ static void choose_image(struct vm *vm)
 		read_image(vm);
 	vm->guessed = !vm->mode && !vm->elf;
 	if (!vm->mode)
-		vm->mode = &modes[vm->elf / 32];
+		vm->mode = &modes[vm->elf / 32]; /* row 0, 1 or 2 */
 	if (!vm->path) {
 		vm->image = (u8 *)vm->mode->guest; /* only read */
 		vm->image_size = (size_t)(vm->mode->guest_end - vm->image);
@@ -1664,8 +1664,9 @@ static void lock_door(bool gdb_too)
 }
 
 /*
- * KVM_RUN, counted, and timed for --stats. Returns true when the guest has
- * exited, and only then exit_reason means something; false on a signal.
+ * KVM_RUN, counted, and timed for --stats; the loop below and that of chapter
+ * 11 both use it. Returns true when the guest has exited, and only then
+ * exit_reason means something; false on a signal.
  */
 static bool run_vcpu(struct vm *vm)
 {
@@ -2124,7 +2125,10 @@ static u64 parse_size(const char *text, struct argp_state *state)
 	return size;
 }
 
-/* Options without a letter, by numbers that are no character's. */
+/*
+ * Options without a letter, by numbers that are no character's. A new option
+ * takes a row in the table, a line in parse_option(), and a field of struct vm.
+ */
 enum { TRACE = 256, STEP, STATS, GDB };
 
 static const struct argp_option options[] = {

@@ -298,6 +298,8 @@ printf '\315\020' | dies -r                     # int $0x10
 printf '\344\177' | dies -r                     # in $0x7f, %al
 printf '\270\1\0\0\0\243\0\0\0\100' | dies -s   # mov $1, %eax; mov %eax, 1G
 printf '\353\376' | dies -l -t 0.1              # jmp to itself
+printf '\061\300\377\320' | dies -l              # xor %eax, %eax; call *%rax
+printf '\303' | dies -l                         # ret
 # shellcheck disable=SC2016 # backquotes of Markdown
 sed -n '/^| message/,/^$/s/^| `\([^`]*\)`.*/\1/p' "$readme" >"$T/messages"
 at_least 'messages' 7 "$T/messages"
