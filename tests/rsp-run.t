@@ -62,6 +62,14 @@ stops() {
 		is "$mode: ...which it goes on in" "$(output)" '!'
 	fi
 
+	# What enters a stub is told by its vector: int $1; jmp to that of #MF.
+	if [ "$mode" = -r ]; then
+		session M8000,2:cd01 c
+		is "$mode: INT 1" "$(reply 2)" S05
+		session M8000,3:e93d8c c
+		is "$mode: #MF" "$(reply 2)" S08
+	fi
+
 	guest=bp
 	session c c
 	is "$mode bp: INT3, and then the end" "$replies" "S05${NL}W00"

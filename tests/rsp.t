@@ -20,6 +20,13 @@ protocol() {
 	64) is "$mode: size of the registers" ${#start} 328 ;;
 	*) is "$mode: size of the registers" ${#start} 128 ;;
 	esac
+	# CS SS DS ES FS GS
+	case $mode in
+	-r) want=00000000 data=00000000 ;;
+	*) want=08000000 data=10000000 ;;
+	esac
+	is "$mode: segments at first" "$(printf '%s' "$start" | tail -c 48)" \
+		"$want$data$data$data$data$data"
 	session 'qXfer:features:read:target.xml:0,ffb'
 	case $bits in
 	16) like "$mode: architecture" "$replies" '^l<.*>i8086<' ;;
@@ -95,13 +102,14 @@ protocol() {
 
 	# What no gdb sends.
 	session m m, m1 mx,y M M1 M1,1 M1,1: M1,1:0 M1,1:xx M1,2:00 \
-		M1,8000000000000000: G Gx Gxx 'qXfer:features:read:target.xml:' \
+		M1,1:0000 M1,8000000000000000: G Gx Gxx \
+		'qXfer:features:read:target.xml:' \
 		'qXfer:features:read:target.xml:0,' qRcmd c8000 '!' vCont P0=0 \
 		'?'
 	is "$mode: malformed: the last reply" \
 		"$(printf '%s\n' "$replies" | tail -n 1)" S05
 	is "$mode: malformed: errors" "$(printf '%s\n' "$replies" |
-		sed 15q | sort -u)" E01
+		sed 16q | sort -u)" E01
 	printf '\044g#00\044g#67' >"$T/packets"
 	serve "$mode"
 	is "$mode: a wrong checksum ends it" "$replies$status" 129
@@ -113,6 +121,14 @@ protocol() {
 	} >"$T/packets"
 	serve "$mode"
 	is "$mode: too long a packet ends it" "$replies$status" 129
+	# As much as there is room for, and a byte more.
+	room=$(head -c 4096 /dev/zero | tr '\0' x)
+	packets "$room" '?' >"$T/packets"
+	serve "$mode"
+	is "$mode: the longest packet" "$(printf '%s\n' "$replies" | tail -n 1)" S05
+	packets "x$room" '?' >"$T/packets"
+	serve "$mode"
+	is "$mode: a byte more ends it" "$replies$status" 129
 	printf '\044m0,1' >"$T/packets"
 	serve "$mode"
 	is "$mode: half a packet ends it" "$replies$status" 129
@@ -124,5 +140,15 @@ is '--gdb --step: status' "$status" 2
 run --gdb -t 1
 is '--gdb --timeout: status' "$status" 2
 like '--gdb --timeout: why' "$err" '^simple-kvm: .*--gdb.*--timeout'
+
+for redirect in '<' '>'; do
+	what="--gdb on a terminal, $redirect /dev/null"
+	need_command script "$what" || continue
+	limit script -qec "'$SIMPLE_KVM' --gdb -l $redirect /dev/null 2>'$T/err'" \
+		/dev/null >/dev/null 2>&1 </dev/null
+	is "$what: status" $? 2
+	like "$what: what to type" "$(cat "$T/err")" \
+		"^gdb .* -ex 'target remote | .* --gdb -l '\$"
+done
 
 done_testing
