@@ -162,9 +162,20 @@ each_mode watched watched
 printf '\220\346\351\220\220\344\351\220\364' >"$T/steps"
 run -r --step "$T/steps"
 is '--step: every instruction, also after I/O' \
-	"$(sed -n 's/.* RIP=\([0-9a-f]*\).*; next: \(..\).*/\1 \2/p' "$T/err" |
-		tr '\n' ,)" \
-	'8000 90,8001 e6,8003 90,8004 90,8005 e4,8007 90,8008 f4,'
+	"$(sed -n 's/.*: step:\(.*\); next: \(..\).*/\1 \2/p' "$T/err")" \
+	' RSP=8000 RIP=8000 RFLAGS=2 90
+ RIP=8001 e6
+ RIP=8003 90
+ RIP=8004 90
+ RIP=8005 e4
+ RAX=e9 RIP=8007 90
+ RIP=8008 f4'
+
+# One that changes nothing is none: mov $'x', %al; out %al, $0xe9; jmp to itself.
+printf '\260x\346\351\353\376' >"$T/steps"
+run_for_a_time -r --step "$T/steps"
+is '--step: where nothing changes, nothing is said' "$status $(lines step:)" \
+	'124 3'
 
 # A guest of four OUTs: the first and the last characters that are shown as they
 # are, and their neighbours. mov $N, %al; out %al, $0xe9; ... hlt

@@ -247,6 +247,7 @@ for pair in -s32 -l64; do
 	[ "$mode" = -l ] && selectors='2b 33' || selectors='1b 23'
 	like "$mode 3h: CS" "$err" "  CS  00${selectors% *} .* dpl 3 $bits-bit\$"
 	like "$mode 3h: SS" "$err" "  SS  00${selectors#* } .* dpl 3 32-bit\$"
+	fault 3h "$gp" --step
 	if [ "$mode${BACKEND:-}" = -lsvm ]; then
 		skip '-l 0e, 3i' "QEMU's error code means another vector"
 	elif [ -z "$pvm" ]; then
