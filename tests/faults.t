@@ -138,11 +138,11 @@ guests() {
 }
 each_mode faults guests
 
-# flat OCTAL: run these bytes as a guest in real mode.
+# flat OCTAL [MODE]: run these bytes as a guest, in real mode unless told.
 flat() {
 	# shellcheck disable=SC2059 # the format is the bytes
 	printf "$1" >"$T/flat.bin"
-	run -r "$T/flat.bin"
+	run "${2:--r}" "$T/flat.bin"
 }
 
 # The vector is in the guest's hands, or the stub is none of it.
@@ -181,5 +181,16 @@ flat '\272\177\0\271\3\0\277\0\220\363\154'	# rep insb of 3 from port 0x7f
 like 'REP INS' "$err" "$io 1-byte read from port 0x7f, $not_there"
 flat '\272\177\0\271\3\0\276\0\200\363\156'	# rep outsb of 3 to port 0x7f
 like 'REP OUTS' "$err" "$io 1-byte write of 0xba to port 0x7f, $not_there"
+
+# Whether memory is read or written does not follow from its address: KVM has the
+# direction of port I/O where the lowest byte of that is.
+if need_mode -s 'memory that is not there'; then
+	flat '\240\21\0\0\100' -s	# mov 0x40000011, %al
+	like 'a read of memory, at an odd address' "$err" \
+		"$mmio 1-byte read from address 0x40000011, $not_there"
+	flat '\242\0\0\0\100' -s	# mov %al, 0x40000000
+	like 'a write to memory, at an even address' "$err" \
+		"$mmio 1-byte write of 0x0 to address 0x40000000, $not_there"
+fi
 
 done_testing

@@ -68,11 +68,11 @@ static void write_out(struct vm *vm, u8 *data, u32 size)
 	printf("%zu\n", write_guest(vm, number(data, size), text, 8));
 }
 
-/* Read much, from an odd address. */
+/* Read much, from where the value points to. */
 static void large_out(struct vm *vm, u8 *data, u32 size)
 {
 	static u8 bytes[5 * 4096];
-	size_t n = read_guest(vm, 0x8001, bytes, sizeof(bytes));
+	size_t n = read_guest(vm, number(data, size), bytes, sizeof(bytes));
 
 	printf("%zu\n", n);
 }
@@ -84,7 +84,14 @@ static void much_out(struct vm *vm, u8 *data, u32 size)
 		printf("%063d\n", i);
 }
 
-/* The same, and then give a reader time to take what could be written. */
+/* Write at once. */
+static void flush_out(struct vm *vm, u8 *data, u32 size)
+{
+	printf("[%u]", data[0]);
+	fflush(stdout);
+}
+
+/* Print much, and then give a reader time to take what could be written. */
 static void late_out(struct vm *vm, u8 *data, u32 size)
 {
 	double end;
@@ -102,9 +109,10 @@ cat >"$T/rows" <<'C'
 	{ 0xE9, 1, KVM_EXIT_IO_OUT, 1, copy_out },
 	{ 0x43, 1, KVM_EXIT_IO_OUT, 4, read_out },
 	{ 0x44, 1, KVM_EXIT_IO_OUT, 4, write_out },
-	{ 0x45, 1, KVM_EXIT_IO_OUT, 1, large_out },
+	{ 0x45, 1, KVM_EXIT_IO_OUT, 4, large_out },
 	{ 0x46, 1, KVM_EXIT_IO_OUT, 1, much_out },
 	{ 0x47, 1, KVM_EXIT_IO_OUT, 1, late_out },
+	{ 0x48, 1, KVM_EXIT_IO_OUT, 1, flush_out },
 C
 
 # build NAME ARGUMENT...: build the program so, and make it $SIMPLE_KVM. Anything
@@ -207,7 +215,10 @@ hypercalls() {
 	both='\146\347\104\146\347\103'
 	flat '\146\270\374\377\037\0'$both'\146\270\0\0\040\0'$both'\364' -r
 	is "$1: the end of RAM in real mode" "$out" "4${NL}4:1234${NL}0${NL}0:$NL"
-	flat '\346\105\364' -l
+	# mov $ADDRESS, %eax; out %eax, $0x45; hlt
+	flat '\270\001\320\037\0\347\105\364' -l
+	is "$1: many pages, to the end of RAM" "$out" "12287$NL"
+	flat '\270\001\200\0\0\347\105\364' -l
 	is "$1: many pages" "$out" "20480$NL"
 }
 
@@ -235,10 +246,12 @@ else
 fi
 
 # What a handler could not print is not lost in silence, though it does not look:
-# neither on a full device nor in a full pipe that does not block.
+# neither on a full device nor in a full pipe that does not block. And why is told
+# as it was then: the last guest goes on, until a tick makes KVM_RUN fail.
 printf '\346\106\364' >"$T/much.bin"
 printf '\346\100\364' >"$T/little.bin"
-for guest in much little; do
+printf '\346\110\353\376' >"$T/flushed.bin"
+for guest in much little flushed; do
 	status=0
 	timeout 60 "$SIMPLE_KVM" -l "$T/$guest.bin" >/dev/full 2>"$T/err" ||
 		status=$?

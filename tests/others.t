@@ -34,6 +34,7 @@ is 'a silent guest in long mode' "$status,$err" '0,'
 bytes '\260\170\346\351\364'	# mov $'x', %al; out %al, $0xe9; hlt
 told 'a guest that prints' '' "$T/flat"
 is '...prints' "$out" x
+told '...prints with -c' '' -c "$T/flat"
 bytes '\373\364'		# sti; hlt
 told 'a HLT with interrupts on' "$waits" "$T/flat"
 told '...in a mode that was chosen, too' "$waits" -r "$T/flat"
@@ -70,6 +71,10 @@ serial_port() {
 	is "$mode: ...and keeps what is written to it" "$status" 41
 }
 each_mode 'a serial port' serial_port
+
+# out %al, $0x80; the same with %ax, and with %eax; hlt
+bytes '\346\200\347\200\146\347\200\364'
+told 'port 0x80' '' -r "$T/flat"
 
 # nosuch OCTAL PORT: an access to this port fails.
 nosuch() {

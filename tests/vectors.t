@@ -170,7 +170,7 @@ esac
 interrupts -r "0 1 2 3 4 5 6 7$upper" "$low" 'there is no BIOS'
 for mode in -s -p -l; do
 	need_mode $mode "$mode: INT" || continue
-	interrupts $mode '0 1 8 f' '0 d' 'nothing handles it'
+	interrupts $mode '0 1 8 f' '0 d f' 'nothing handles it'
 done
 
 # What raises the same vectors without an INT is an exception: int3, into, bound.
