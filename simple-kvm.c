@@ -1106,9 +1106,9 @@ static void print_registers(const struct vm *vm)
 	const struct kvm_segment *seg = &s->cs; /* cs to ldt, in a row */
 	const u64 *regs = &vm->regs.rax;        /* rax to rip, in a row */
 
-	for (int i = 0; i < 17; i += 4) {
+	for (int i = 0; i < 17; i += 3) {
 		say("  %-3s %016llx", reg_names[i], regs[i]);
-		for (int j = i + 1; j < i + 4 && j < 17; j++)
+		for (int j = i + 1; j < i + 3 && j < 17; j++)
 			more("  %-3s %016llx", reg_names[j], regs[j]);
 		more("\n");
 	}
