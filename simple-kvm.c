@@ -2007,7 +2007,6 @@ static const char *resume(struct vm *vm, const char *p)
 	}
 	set_debug(vm, KVM_GUESTDBG_USE_SW_BP |
 			      (step ? KVM_GUESTDBG_SINGLESTEP : 0));
-	vm->step = step; /* for unwind() */
 	gdb.signal = run_in_gdb(vm, step);
 	gdb.interrupt &= gdb.signal != SIGINT;
 	return vm->status < 0 ? stopped('S', gdb.signal)
