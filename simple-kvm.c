@@ -1333,8 +1333,8 @@ static void more_exit(const struct kvm_run *run)
 		     run->fail_entry.hardware_entry_failure_reason);
 	if (run->exit_reason == KVM_EXIT_INTERNAL_ERROR)
 		more(run->internal.suberror == KVM_INTERNAL_ERROR_EMULATION
-			     ? ": KVM cannot emulate an instruction (SSE? build "
-			       "with -mgeneral-regs-only. INT? not on kvm-pvm)"
+			     ? ": KVM cannot emulate an instruction (SSE? "
+			       "try -mgeneral-regs-only. INT? not on kvm-pvm)"
 			     : ": KVM gave up, suberror %u",
 		     run->internal.suberror);
 }

@@ -93,7 +93,7 @@ bytes '\17\127\300\364'			# xorps %xmm0, %xmm0; hlt
 run -l "$T/flat"
 case $status in
 1) like 'SSE that KVM cannot emulate: what to try' "$err" \
-	'KVM cannot emulate an instruction (SSE? build with -mgeneral-regs-only\. INT? .*)$' ;;
+	'KVM cannot emulate an instruction (SSE? try -mgeneral-regs-only\. INT? .*)$' ;;
 *) skip 'SSE that KVM cannot emulate' 'this KVM can' ;;
 esac
 

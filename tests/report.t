@@ -484,7 +484,7 @@ gives_up 0 0 'UNKNOWN (0)'
 gives_up 9 $((0x80000021)) \
 	'FAIL_ENTRY (9): the CPU refuses to run in this state, reason 0x80000021'
 gives_up 17 1 "INTERNAL_ERROR (17): KVM cannot emulate an instruction (SSE?\
- build with -mgeneral-regs-only. INT? not on kvm-pvm)"
+ try -mgeneral-regs-only. INT? not on kvm-pvm)"
 gives_up 17 2 'INTERNAL_ERROR (17): KVM gave up, suberror 2'
 gives_up 17 4 'INTERNAL_ERROR (17): KVM gave up, suberror 4'
 # There are others than those that we know by name.
