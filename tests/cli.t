@@ -56,6 +56,7 @@ for option in --help --version; do
 done
 
 need_kvm
+once_a_backend
 zeroes() { dd if=/dev/zero bs=1024 count="$1" 2>/dev/null; }
 
 refused 'missing image' 'none.bin: No such file' "$T/none.bin"

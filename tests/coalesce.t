@@ -4,6 +4,7 @@
 # backends: yes
 . "${0%/*}/lib.sh"
 need_kvm
+once_a_backend
 
 # exits: the lines of --stats that count them, as one.
 exits() { sed -n 's/^simple-kvm: KVM_EXIT_//p' "$T/err" | tr '\n' ' '; }

@@ -22,6 +22,7 @@ for size in '' 0 12q 4T -1 1.5M 1020K 1023K 3145729K 3145732K 4G 1048577 9999999
 		-m "$size"
 done
 need_kvm
+once_a_backend
 
 # What their headers may say is in elf.t.
 elf=$GUESTS/regs64.elf

@@ -247,6 +247,15 @@ need_kvm() {
 	skip_all "$why"
 }
 
+# once_a_backend: go on, but of an emulated machine's configurations only in the
+# first: what follows does not depend on how KVM uses the CPU, and is slow there.
+once_a_backend() {
+	case ${BACKEND_PARAMS:-} in
+	npt=0 | ept=0 | unrestricted_guest=0)
+		skip_all "$BACKEND has this in another configuration" ;;
+	esac
+}
+
 # need_sanitizer: go on only with the sanitizers' build, in $SANITIZED. Tests
 # that run at the same time do not both build it.
 need_sanitizer() {

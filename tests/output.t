@@ -4,6 +4,7 @@
 # backends: yes
 . "${0%/*}/lib.sh"
 need_kvm
+once_a_backend
 
 ports() {
 	run "$mode" "$GUESTS/ports$bits.bin"

@@ -5,6 +5,7 @@
 . "${0%/*}/lib.sh"
 . "${0%/*}/rsp.sh"
 need_kvm
+once_a_backend
 
 protocol() {
 	with=$mode
