@@ -5,7 +5,7 @@ CFLAGS	?= -O2 -g
 OBJCOPY	?= objcopy
 GDB	?= gdb
 # For a guest of your own: the compiler's options, the mode, the RAM it must fit
-# into, 1 if it may use floating point, and objects to link with it.
+# into, 1 if it may use floating point, and objects or archives to link with it.
 GUEST_CFLAGS ?= -O2
 MODE	= 64
 RAM	= 2M
@@ -14,7 +14,9 @@ OBJS	=
 
 # $(call step,WORD) before a command prints a short line in the command's place.
 # V=1 shows the command instead, and make -s nothing.
-SILENT	:= $(findstring s,$(filter-out --%,$(firstword -$(MAKEFLAGS))))
+LETTERS	:= $(filter-out --%,$(firstword -$(MAKEFLAGS)))
+SILENT	:= $(findstring s,$(LETTERS))
+DRY	:= $(findstring n,$(LETTERS))
 step	= $(if $(V),,@$(if $(SILENT),,$(info $(1)	$@)))
 # Only the rules below: the built-in ones would compile guests as programs.
 MAKEFLAGS += --no-builtin-rules
@@ -25,7 +27,8 @@ all: simple-kvm
 	@$(if $(SILENT),:,echo 'Next: make run, make test or make help')
 # ----------------------------------------------------------------- simple-kvm
 WARN	= -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes \
-	  -Wmissing-prototypes -Wpointer-arith -Wwrite-strings
+	  -Wmissing-prototypes -Wpointer-arith -Wwrite-strings \
+	  -Wno-unused-parameter
 # What checks buffers needs the optimizer; your flags may ask for more of it.
 FORTIFY	= $(if $(findstring _FORTIFY_SOURCE,$(CPPFLAGS) $(CFLAGS)),,\
 	  -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
@@ -50,7 +53,7 @@ simple-kvm: simple-kvm.o images.o
 	$(call step,LD)$(CC) $(HOST_CFLAGS) $(HOST_LDFLAGS) -o $@ $^ $(LDLIBS)
 
 simple-kvm.o: simple-kvm.c simple-kvm.flags
-	$(check)$(call step,CC)$(CC) $(HOST_CFLAGS) -MMD -c -o $@ $<
+	$(check)$(call step,CC)$(CC) $(HOST_CFLAGS) -MMD -MP -c -o $@ $<
 
 # The built-in guests, as read-only data between NAME and NAME_end.
 GUESTS	= guest16 guest32 guest64
@@ -73,14 +76,18 @@ BARE	+= -mno-red-zone -fno-delete-null-pointer-checks -fno-strict-aliasing \
 # allows it in long mode, and elsewhere the x87: SSE is not switched on there.
 BARE	+= $(if $(FLOAT:0=),$(if $(filter 64,$(MODE)),,-mno-mmx -mno-sse),\
 	   -mgeneral-regs-only) -fno-tree-vectorize -fno-tree-slp-vectorize \
-	   $(GUEST_CFLAGS)
+	   $(GUEST_CFLAGS) -fno-lto
 
 $(if $(filter 16 32 64,$(MODE)),,$(error MODE is 16, 32 or 64))
 BITS	= $(patsubst 16,32,$(MODE))
 REAL	= $(filter 16,$(MODE))
 # An image must fit below this: 64 KiB, or the end of RAM less the stack's page.
-RAM_END	= $(if $(REAL),0x10000,$(strip $(subst 1G,1024M,$(subst 2G,2048M,\
-	  $(subst 3G,3072M,$(RAM)))))-0x1000)
+RAM_END	= $(if $(REAL),0x10000,$(RAM:%G=%*1024M)-0x1000)
+# What is left of RAM without its digits: nothing, or a letter at its end.
+UNIT	:= $(RAM)
+$(foreach d,0 1 2 3 4 5 6 7 8 9,$(eval UNIT := $(subst $d,,$(UNIT))))
+$(if $(filter-out K M G,$(UNIT))$(filter-out %$(UNIT),$(RAM)),\
+	$(error RAM is a number, or one with K, M or G))
 
 # The built-in guests have modes of their own, whatever is said of yours.
 $(foreach m,16 32 64,$(eval guest$m.%: override MODE = $m))
@@ -89,12 +96,19 @@ $(GUESTS:=.%): override FLOAT =
 $(GUESTS:=.%): override OBJS =
 
 %.o: %.c %.flags
-	$(call step,CC)$(CC) $(BARE) -MMD -c -o $@ $<
+	$(call step,CC)$(CC) $(BARE) -MMD -MP -c -o $@ $<
+# As -MP does it, each file that is included has a rule, lest make stop when it
+# is gone.
 %.o: %.s %.flags
-	$(call step,AS)$(AS) --$(BITS) -g -o $@ $<
+	$(call step,AS)$(AS) --$(BITS) -g --MD $*.d -o $@ $<
+	@sed -e 's/^[^:]*://' -e 's/\\$$//' $*.d | tr -s ' ' '\n' | \
+		grep -vx -e '' -e '$<' | sed 's/$$/:/' >>$*.d
 
-# Guests that are asked for by name have the objects of OBJS in them, too.
+# Guests that are asked for by name have the objects of OBJS in them, too. What a
+# test guest in C is made of has its name without the mode.
 ASKED	:= $(basename $(filter %.bin %.elf %.debug,$(MAKECMDGOALS)))
+source	= $(wildcard $(addprefix $1,.c .s .o) $(foreach m,16 32 64,$(1:%$m=%.c)))
+$(foreach a,$(ASKED),$(if $(call source,$a),,$(error there is no $a.c or $a.s)))
 $(ASKED:=.elf): %.elf: %.o $(OBJS)
 
 # -n: do not begin sections on pages of their own.
@@ -115,9 +129,10 @@ $(ASKED:=.elf): %.elf: %.o $(OBJS)
 simple-kvm.flags: FLAGS = $(strip $(CC) $(HOST_CFLAGS) $(HOST_LDFLAGS))
 %.flags: FLAGS = $(strip $(CC) $(AS) $(LD) $(BARE) $(RAM_END) $(OBJS))
 %.flags: $(if $(filter-out install,$(or $(MAKECMDGOALS),all)),FORCE)
-	$(if $(subst x$(FLAGS)x,,x$(strip $(file <$@))x),$(file >$@,$(FLAGS)))
+	$(if $(subst x$(FLAGS)x,,x$(strip $(file <$@))x),\
+		$(if $(DRY),,$(file >$@,$(FLAGS))))
 LEFT	:= $(wildcard *.flags tests/*/*.flags)
--include $(LEFT:.flags=.d) $(ASKED:=.d) $(OBJS:.o=.d)
+-include $(LEFT:.flags=.d) $(ASKED:=.d) $(patsubst %.o,%.d,$(filter %.o,$(OBJS)))
 
 # ------------------------------------------------------------ everything else
 run: simple-kvm

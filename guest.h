@@ -76,8 +76,9 @@ static inline uint32_t inl(uint16_t port)
 }
 
 /*
- * Write the bytes at `data' to a port, or fill them from it, all by one
- * instruction. In real mode it uses 16 bits of the address and the count.
+ * Write the bytes at `data' to a port, or fill them from it. It is one
+ * instruction, but outsb() is a VM exit for each byte. In real mode it uses 16
+ * bits of the address and the count.
  */
 static inline void outsb(uint16_t port, const void *data, size_t count)
 {

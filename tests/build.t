@@ -124,6 +124,37 @@ is 'a header change rebuilds the guests' \
 	"$(cmp -s guest64.bin "$T/before" && echo same)" ''
 sed 's/0xEA/0xE9/' guest.h >"$T/x" && cp "$T/x" guest.h
 
+# A header that is gone, and that nothing includes any more; the same for what a
+# source in assembly includes, which is looked at when it changes.
+echo '#include "guest.h"' >gone.h
+printf '#include "gone.h"\nint main(void) { return 0; }\n' >header.c
+printf '\t.include "part.inc"\n' >parts.s
+printf '\thlt\n' >part.inc
+$make -s header.bin && $make -s parts.bin
+printf '\tnop\n\thlt\n' >part.inc
+$make -s parts.bin
+is 'a part of a source in assembly changes' "$(wc -c <parts.bin)" 2
+sed 's/gone/guest/' header.c >"$T/x" && cp "$T/x" header.c
+printf '\thlt\n' >parts.s
+rm gone.h part.inc
+makes 'a header that is gone' '' $make -s header.bin
+makes '...and a part' '' $make -s parts.bin
+is '...which is gone, indeed' "$(wc -c <parts.bin)" 1
+rm header.* parts.*
+# An archive among the objects is no makefile.
+printf '\t.globl f\nf:\tret\n' >f.s
+printf '#include "guest.h"\nvoid f(void);\nint main(void) { f(); return 0; }\n' \
+	>uses.c
+$make -s f.bin && ar rc libff.a f.o
+makes 'OBJS=libff.a' '' $make -s uses.bin OBJS=libff.a
+rm f.* uses.* libff.a
+# make -n changes nothing, not even its own notes.
+files >"$T/files"
+$make -n guest64.bin V=1 GUEST_CFLAGS=-O3 >"$T/log" 2>&1
+like 'make -n shows the command' "$(cat "$T/log")" '-O3'
+is 'make -n writes nothing' "$(files)" "$(cat "$T/files")"
+makes '...so nothing is built again' '' $make -s guest64.bin
+
 # A built-in guest that leaves something else is found out.
 if [ "$kvm" ]; then
 	tested=$SIMPLE_KVM
@@ -198,16 +229,29 @@ for args in 'MODE=16' 'MODE=32 RAM=40K'; do
 	is "too large for $args: refused" "$?" 2
 	like '...with the reason' "$(cat "$T/log")" 'does not fit into its RAM'
 done
-for args in nosuch.bin nosuch.elf nosuch.debug 'large.bin OBJS=nosuch.o'; do
-	# shellcheck disable=SC2086 # one or two words
+for args in nosuch.bin nosuch.elf nosuch.debug; do
 	$make $args >"$T/log" 2>&1
 	is "$args: refused" "$?" 2
-	like '...with the reason' "$(cat "$T/log")" "No rule .* 'nosuch.o'"
+	like '...with the reason' "$(cat "$T/log")" \
+		'\*\*\* there is no nosuch\.c or nosuch\.s'
 done
+$make large.bin OBJS=nosuch.o >"$T/log" 2>&1
+is 'OBJS=nosuch.o: refused' "$?" 2
+like '...with the reason' "$(cat "$T/log")" "No rule .* 'nosuch.o'"
 $make mine.bin MODE=63 >"$T/log" 2>&1
 like 'MODE=63: refused' "$(cat "$T/log")" 'MODE is 16, 32 or 64'
-$make -s mine.bin RAM=1G GUEST_CFLAGS=-DWORD='\"\"'
-is 'RAM=1G' "$?" 0
+for ram in 1G 3G 1M 3072M 1048576; do
+	$make -s mine.bin RAM=$ram GUEST_CFLAGS=-DWORD='\"\"'
+	is "RAM=$ram" "$?" 0
+done
+for ram in 64 4G 1g 2T M1 1MM; do
+	$make mine.bin RAM=$ram GUEST_CFLAGS=-DWORD='\"\"' >"$T/log" 2>&1
+	is "RAM=$ram: refused" "$?" 2
+	like '...with the reason' "$(cat "$T/log")" \
+		'RAM= takes 1M to 3G\|\*\*\* RAM is a number, or one with K, M or G'
+done
+$make -s mine.bin GUEST_CFLAGS="-O2 -flto -DWORD='\"\"'"
+like '-flto: the code is there' "$(nm mine.elf)" ' T main$'
 printf '\t.text\n\tnop\n\t.globl _start\n_start:\thlt\n' >late.s
 $make late.bin >"$T/log" 2>&1
 like 'a _start that is not first: refused' "$(cat "$T/log")" \

@@ -183,7 +183,7 @@ for g in guest16.s guest32.c guest64.c; do
 done
 $make -s guest32.bin guest64.bin GUEST_CFLAGS='-O2 -g0'
 rm guest16.o guest16.elf
-sed 's/ -g -o/ -o/' Makefile >"$T/Makefile"
+sed 's/ -g --MD/ --MD/' Makefile >"$T/Makefile"
 $make -s -f "$T/Makefile" guest16.bin
 for name in guest16 guest32 guest64; do
 	unlike "$name.elf without -g does not" "$(readelf -SW $name.elf)" \
