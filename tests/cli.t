@@ -66,7 +66,7 @@ refused 'an empty file' "^simple-kvm: $T/empty: the file is empty" "$T/empty"
 zeroes 33 >"$T/33k"
 for mode in -r ''; do
 	refused "'$mode': too large for real mode" \
-		'/33k: 33792 bytes at 0x8000, beyond real mode: try -s, -l$' \
+		'/33k: it ends at 0x10400, beyond real mode: try -s, -l$' \
 		${mode:+"$mode"} "$T/33k"
 done
 if [ "$(id -u)" = 0 ]; then
@@ -94,11 +94,11 @@ for pair in -r32768 -s2060288 -p2060288 -l2060288; do
 	*) is "$mode: $size bytes" "$status $err" '0 ' ;;
 	esac
 	case $mode in
-	-r) message='beyond real mode: try -s, -l' ;;
-	*) message='RAM ends at 0x200000: -m 3M would do' ;;
+	-r) message='0x10001, beyond real mode: try -s, -l' ;;
+	*) message='0x1ff001, beyond 0x1ff000: try -m 3M' ;;
 	esac
 	refused "$mode: $size bytes and one more" "^simple-kvm: $T/more:\
- $((size + 1)) bytes at 0x8000, $message\$" "$mode" "$T/more"
+ it ends at $message\$" "$mode" "$T/more"
 done
 # And the last instruction of this is a HLT.
 { dd if=/dev/zero bs=32767 count=1 2>/dev/null | tr '\0' '\220'

@@ -23,13 +23,10 @@ calls() {
 		call == "ioctl" && match($0, /KVM_[A-Z0-9_]*/) {
 			name = substr($0, RSTART, RLENGTH) ":" }
 		/\/dev\/kvm/ { name = "open(\"/dev/kvm\"," }
-		/MAP_NORESERVE/ { name = "vm->mem = mmap(NULL, vm->mem_size," }
-		/MAP_SHARED, [0-9]/ { name = "vm->kvm_run = mmap(NULL, size," }
-		/rt_sigaction.*sa_handler=0x/ && match($0, /SIG[A-Z0-9_]*/) {
-			name = substr($0, RSTART, RLENGTH) ","
-			name = (name ~ /SYS/ ? "sigaction(" : "signal(") name
-			sub(/SIGRT_2/, "SIGRTMIN", name)
-			sub(/SIGRT_3/, "TIME_OVER", name) }
+		/MAP_NORESERVE/ { name = "mmap of RAM:" }
+		/MAP_SHARED, [0-9]/ { name = "mmap of struct kvm_run:" }
+		/rt_sigaction.*sa_handler=0x/ {
+			name = "sigaction(" (/SIGSYS/ ? "SIGSYS," : "numbers") }
 		/SIG_UNBLOCK/ { name = "sigprocmask(SIG_UNBLOCK," }
 		/timer_create/ { name = "timer_create(CLOCK_MONOTONIC," }
 		/timer_settime/ { name = "timer_settime(timer," }
@@ -37,11 +34,14 @@ calls() {
 		name { print call, n[call], name }' "$T/trace"
 }
 
-# fail CALL NUMBER ERROR ARGUMENT...: run with that one call failing.
+# fail CALL NUMBER ERROR ARGUMENT...: run with that one call failing, and with no
+# timer, whose ticks would make more calls.
 fail() {
 	call=$1 number=$2 error=$3
 	shift 3
-	traced "$call" "$call:error=$error:when=$number" "$@"
+	capture strace -o "$T/trace" -e trace="$call,timer_settime" \
+		-e inject=timer_settime:retval=0 \
+		-e inject="$call:error=$error:when=$number" "$SIMPLE_KVM" "$@"
 }
 
 for guest in -r -s -p -l file; do
@@ -70,24 +70,21 @@ for guest in -r -s -p -l file; do
 KVM_GET_API_VERSION:
 KVM_CREATE_VM:
 KVM_SET_TSS_ADDR:
-vm->mem = mmap(NULL, vm->mem_size,
+mmap of RAM:
 KVM_SET_USER_MEMORY_REGION:
 KVM_CREATE_VCPU:
 KVM_GET_VCPU_MMAP_SIZE:
-vm->kvm_run = mmap(NULL, size,'
+mmap of struct kvm_run:'
 		[ $guest != file ] || echo 'KVM_GET_SUPPORTED_CPUID:
 KVM_SET_CPUID2:'
 		echo 'KVM_GET_SREGS:
 KVM_SET_SREGS:
 KVM_GET_SREGS:'
 		[ -z "$runs" ] || echo 'KVM_SET_REGS:
-signal(SIGINT,
-signal(SIGTERM,
-signal(SIGRTMIN,
-signal(TIME_OVER,
+sigaction(numbers
+sigaction(numbers
+sigaction(numbers
 sigprocmask(SIG_UNBLOCK,
-timer_create(CLOCK_MONOTONIC,
-timer_settime(timer,
 timer_create(CLOCK_MONOTONIC,
 timer_settime(timer,'
 		[ -z "$runs" ] || [ -z "$filter" ] || echo 'sigaction(SIGSYS,
@@ -168,35 +165,47 @@ lacks() {
 }
 back=$(awk '/KVM_GET_SREGS/ && n++ { print $2; exit }' "$T/list")
 cr0=3300058000000000 cr4=2006000000000000 efer=0005000000000000
-lacks_it='3 simple-kvm: long mode: this KVM lacks it, for it did not set'
-try='as asked: try another mode, or kvm_intel or kvm_amd'
+# lacks_bits CR0 CR4 EFER: what is said when these are not set.
+lacks_bits() {
+	echo "3 simple-kvm: long mode: this KVM lacks it, for it did not set bits\
+ 0x$1 of CR0, 0x$2 of CR4, 0x$3 of EFER: try another mode"
+}
 if strace --help 2>/dev/null | grep -q poke_exit; then
 	lacks 'all' "0 simple-kvm: long mode: RAX is 42, memory at 0x400 is 42: \
 as expected" $cr0 $cr4 $efer
-	lacks 'no CR0.WP' "$lacks_it CR0.WP $try" 3300048000000000 $cr4 $efer
-	lacks 'no CR4.OSFXSR' "$lacks_it CR4.OSFXSR $try" \
-		$cr0 2004000000000000 $efer
-	lacks 'no EFER.LMA' "$lacks_it EFER.LMA $try" $cr0 $cr4 0001000000000000
-	lacks 'none of it' "$lacks_it CR0.PE CR0.MP CR0.ET CR0.NE CR0.WP CR0.AM\
- CR0.PG CR4.PAE CR4.OSFXSR CR4.OSXMMEXCPT EFER.LME EFER.LMA $try" \
-		$zero $zero $zero
-	lacks 'more than was asked for' "$lacks_it CR4.VMXE EFER.NXE $try" \
+	lacks 'no CR0.WP' "$(lacks_bits 10000 0 0)" 3300048000000000 $cr4 $efer
+	lacks 'no CR4.OSFXSR' "$(lacks_bits 0 200 0)" $cr0 2004000000000000 $efer
+	lacks 'no EFER.LMA' "$(lacks_bits 0 0 400)" $cr0 $cr4 0001000000000000
+	lacks 'none of it' "$(lacks_bits 80050033 620 500)" $zero $zero $zero
+	lacks 'more than was asked for' "$(lacks_bits 0 2000 800)" \
 		$cr0 2026000000000000 000d000000000000
 else
 	skip 'a KVM that lacks a bit' 'needs strace 5.11 or later'
 fi
 
 # An image is the user's. What has been read of it is not run when the rest cannot
-# be: not for a signal, either, which here would be somebody else's.
-dd if=/dev/zero bs=20000 count=1 2>/dev/null | tr '\0' '\364' >"$T/image"
-traced read '' -l "$T/image"
-first=$(call_number read '"\364\364') second=$(call_number read '"\364\364' 2)
-for number in "$first" "$second"; do
+# be: not for a signal, either, which here would be somebody else's. A file is read
+# by pread(), and a pipe by read().
+dd if=/dev/zero bs=200000 count=1 2>/dev/null | tr '\0' '\364' >"$T/image"
+mkfifo "$T/fifo"
+unreadable() {
+	call=$1 number=$2 image=$3
 	for pair in EIO:'Input/output error' EINTR:'Interrupted system call'; do
-		fail read "$number" "${pair%%:*}" -l "$T/image"
-		is "an image that cannot be read, ${pair%%:*} at read $number" \
-			"$status $err" "2 simple-kvm: $T/image: ${pair#*:}"
+		[ "$image" = "$T/image" ] || cat "$T/image" >"$image" &
+		fail "$call" "$number" "${pair%%:*}" -l "$image"
+		wait $!
+		is "an image that cannot be read, ${pair%%:*} at $call $number" \
+			"$status $err" "2 simple-kvm: $image: ${pair#*:}"
 	done
+}
+traced pread64 '' -l "$T/image"
+unreadable pread64 "$(call_number pread64 '"\364\364')" "$T/image"
+cat "$T/image" >"$T/fifo" &
+traced read '' -l "$T/fifo"
+wait $!
+for number in $(call_number read '"\364\364') \
+	$(call_number read '"\364\364' 2); do
+	unreadable read "$number" "$T/fifo"
 done
 
 done_testing

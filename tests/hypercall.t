@@ -55,7 +55,7 @@ static void copy_out(struct vm *vm, u8 *data, u32 size)
 static void read_out(struct vm *vm, u8 *data, u32 size)
 {
 	char text[8];
-	size_t n = read_guest(vm, number(data, size), text, sizeof(text));
+	size_t n = read_guest(vm, little_endian(data, size), text, sizeof(text));
 
 	printf("%zu:%.*s\n", n, (int)n, text);
 }
@@ -65,14 +65,14 @@ static void write_out(struct vm *vm, u8 *data, u32 size)
 {
 	const char text[] = "12345678";
 
-	printf("%zu\n", write_guest(vm, number(data, size), text, 8));
+	printf("%zu\n", write_guest(vm, little_endian(data, size), text, 8));
 }
 
 /* Read much, from where the value points to. */
 static void large_out(struct vm *vm, u8 *data, u32 size)
 {
 	static u8 bytes[5 * 4096];
-	size_t n = read_guest(vm, number(data, size), bytes, sizeof(bytes));
+	size_t n = read_guest(vm, little_endian(data, size), bytes, sizeof(bytes));
 
 	printf("%zu\n", n);
 }

@@ -16,7 +16,7 @@ refused() {
 
 what=
 for size in '' 0 12q 4T -1 1.5M 1020K 1023K 3145729K 3145732K 4G 1048577 99999999999999999999 \
-	18014398509481985K 18014398509484032K 17592186044418M 17179869185G \
+	18014398509481985K 18014398509484032K 17592186044418M 17179869185G -18446744073707454464 \
 	2MM M 0x200000 2M1 '2 M' 2m; do
 	refused '^simple-kvm: --memory takes 1M to 3G, a multiple of 4K$' \
 		-m "$size"
@@ -60,16 +60,14 @@ run -r -m 3G
 is 'real mode has its RAM, too' "$status" 0
 { printf '\364'; dd if=/dev/zero bs=1024 count=4096 2>/dev/null; } >"$T/4m"
 what='an image larger than RAM'
-refused "^simple-kvm: $T/4m: 4194305 bytes at 0x8000, RAM ends at 0x200000: -m 5M\
- would do\$" -l "$T/4m"
+refused "^simple-kvm: $T/4m: it ends at 0x408001, beyond 0x1ff000: try -m 5M\$" -l "$T/4m"
 run -l -m 5M "$T/4m"
 is '...which would do' "$status $err" '0 '
 what='an image without end'
-refused '^simple-kvm: /dev/zero: it does not fit below 0x1ff000: see --memory$' \
+refused '^simple-kvm: /dev/zero: it does not fit: see --memory$' \
 	-l /dev/zero
-what='...in real mode, which large RAM does not help'
-refused '^simple-kvm: /dev/zero: it does not fit below 0x10000: see --memory$' \
-	-m 3G /dev/zero
+what='...in real mode'
+refused '^simple-kvm: /dev/zero: it does not fit: see --memory$' -r /dev/zero
 # rss ARGUMENT...: the most memory that was resident in such a run, in KiB, when
 # the guest has said that it spins.
 rss() {

@@ -61,7 +61,7 @@ else
 	is 'a mode that KVM lacks: no output' "$out" ''
 	like 'a mode that KVM lacks: its name and the bit' "$err" \
 		'^simple-kvm: 32-bit paging: this KVM lacks it, for it did not'\
-' set CR0\.PG as asked: '
+' set bits 0x80000000 of CR0, 0x0 of CR4, 0x0 of EFER: '
 fi
 
 done_testing

@@ -37,15 +37,17 @@ watched() {
 		': open."/dev/kvm", O_RDWR .* = [0-9]' \
 		': KVM_GET_API_VERSION = 12$' ': KVM_CREATE_VM = [0-9]' \
 		': KVM_SET_TSS_ADDR = 0$' \
-		': vm->mem = mmap.NULL, vm->mem_size, .* = 0x[0-9a-f]*$' \
+		': mmap of RAM = 0x[0-9a-f]*$' \
 		': KVM_SET_USER_MEMORY_REGION = 0$' \
 		': KVM_CREATE_VCPU = [0-9]' ': KVM_GET_VCPU_MMAP_SIZE = [0-9]' \
-		': vm->kvm_run = mmap.NULL, size, .* = 0x[0-9a-f]*$' ': KVM_GET_SREGS = 0$' \
+		': mmap of struct kvm_run = 0x[0-9a-f]*$' ': KVM_GET_SREGS = 0$' \
 		': KVM_SET_SREGS = 0$' ': KVM_GET_SREGS = 0$' \
 		': KVM_SET_REGS = 0$' 'the image$' 'RAX 0' 'RIP 0*8000$' \
 		'CR0  ' 'EFER  ' "$verdict"
 	is "$mode -v: nothing but the verdict once it runs" \
 		"$(printf '%s\n' "$err" | sed '1,/:   EFER  /d')" "$verdict"
+	is "$mode -v: its own look at the registers is not told" \
+		"$(lines ': KVM_GET_REGS = ')" 0
 	# Where the image ends is the compiler's affair.
 	is "$mode -v: the map, from the end of RAM down" \
 		"$(sed -n 's/^simple-kvm:   \([+|]\)/\1/p' "$T/err" |
@@ -54,7 +56,7 @@ watched() {
 +--- END
 |    the image
 +--- 0x8000
-|    the stack of real mode
+|    RAM below the image
 +--- 0x7000
 |    the page tables
 +--- 0x2000
@@ -212,11 +214,11 @@ simple-kvm: exit 2: KVM_EXIT_HLT, RIP"
 e9='\xe9\xe9\xe9\xe9'
 ins 1 3 '\363\154\220' '"\xe9\xe9\xe9"'
 ins 1 16 '\363\154\220' "\"$e9$e9$e9$e9\""
-ins 1 17 '\363\154\220' "\"$e9$e9$e9$e9\"..."
+ins 1 17 '\363\154\220' "\"$e9$e9$e9$e9\""
 ins 2 8 '\363\155\220' "\"$e9$e9$e9$e9\""
-ins 2 9 '\363\155\220' "\"$e9$e9$e9$e9\"..."
+ins 2 9 '\363\155\220' "\"$e9$e9$e9$e9\""
 ins 4 2 '\146\363\155' "\"$e9$e9\""
-ins 4 60 '\146\363\155' "\"$e9$e9$e9$e9\"..."
+ins 4 60 '\146\363\155' "\"$e9$e9$e9$e9\""
 
 # walks: the ways through the page tables that -v shows, without "simple-kvm: ".
 walks() {

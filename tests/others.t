@@ -28,6 +28,7 @@ boot='no output: boot sectors want address 0x7c00 and a BIOS'
 bytes '\364'			# hlt
 told 'a silent guest in a mode that nobody chose' "$guess" "$T/flat"
 told 'a silent guest in a mode that was chosen' '' -r "$T/flat"
+told '...with -c, too' "$guess" -c "$T/flat"
 run -l "$T/flat"
 is 'a silent guest in long mode' "$status,$err" '0,'
 

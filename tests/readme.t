@@ -300,6 +300,7 @@ printf '\270\1\0\0\0\243\0\0\0\100' | dies -s   # mov $1, %eax; mov %eax, 1G
 printf '\353\376' | dies -l -t 0.1              # jmp to itself
 printf '\061\300\377\320' | dies -l              # xor %eax, %eax; call *%rax
 printf '\303' | dies -l                         # ret
+printf '\351\373\177\037\0' | dies -s         # jmp 0x200000
 # shellcheck disable=SC2016 # backquotes of Markdown
 sed -n '/^| message/,/^$/s/^| `\([^`]*\)`.*/\1/p' "$readme" >"$T/messages"
 at_least 'messages' 7 "$T/messages"

@@ -34,6 +34,7 @@ framed() {
 	run "$mode" "$T/frame"
 }
 efer=0x801 # SCE and NXE
+unmapped="(not mapped by the guest's page tables)\$"
 
 # reports WHAT: the report is what stands on stdin, but for our name, and for
 # two types that segments have under kvm_amd after a reset.
@@ -78,7 +79,7 @@ framed 13 0x200000 0x87654321 0x76543210 0x6543210f 0x543210fe 0x43210fed \
 	0x3210fedc 0x210fedcb 0xffffffff 0x18 0x90008123 0x123d
 reports '-s: all of it' <<'R'
 the guest failed: exception 13, #GP general protection, error code 0x123d: selector 0x1238 EXT LDT
-at address 0x12d4b339 (beyond the end of RAM):
+at address 0x12d4b339 (beyond the end of RAM): (no RAM)
   RAX 000000001a1a1a1a  RBX 000000001b1b1b1b  RCX 000000001c1c1c1c
   RDX 000000001d1d1d1d  RSI 0000000051515151  RDI 00000000d1d1d1d1
   RSP 00000000001fffe4  RBP 00000000b9b9b9b9  R8  0000000000000000
@@ -99,7 +100,7 @@ at address 0x12d4b339 (beyond the end of RAM):
   CR2    0000000000000000  CR3 0000000000000000
   CR4    0000000000000088 DE PGE
   EFER   0000000000000801 SCE NXE
-  stack, from 0x1fffe4 up: 210fedcb 3210fedc 43210fed 543210fe 6543210f 76543210 87654321 (no more RAM)
+  stack, from 0x1fffe4 up: 210fedcb 3210fedc 43210fed 543210fe 6543210f 76543210 87654321 (no RAM)
 R
 
 mode=-l bits=64
@@ -107,7 +108,7 @@ framed 11 0x200000 0x7777777777777777 0x6666666666666666 0xff0b 0x1ffff3 \
 	0x12aaaaaaaaaaa 0x23 0x7fffffffffffff00 0x6a
 reports '-l: all of it' <<'R'
 the guest failed: exception 11, #NP segment not present, error code 0x6a: vector 0xd IDT
-at address 0x7fffffffffffff00 (beyond the end of RAM):
+at address 0x7fffffffffffff00 (beyond the end of RAM): (not mapped by the guest's page tables)
   RAX 000000001a1a1a1a  RBX 000000001b1b1b1b  RCX 000000001c1c1c1c
   RDX 000000001d1d1d1d  RSI 0000000051515151  RDI 00000000d1d1d1d1
   RSP 00000000001ffff3  RBP 00000000b9b9b9b9  R8  8888888888888888
@@ -128,7 +129,7 @@ at address 0x7fffffffffffff00 (beyond the end of RAM):
   CR2    0000000000000000  CR3 0000000000002000
   CR4    00000000000006a8 DE PAE PGE OSFXSR OSXMMEXCPT
   EFER   0000000000000d01 SCE LME LMA NXE
-  stack, from 0x1ffff3 up: 7777776666666666 (no more RAM)
+  stack, from 0x1ffff3 up: 7777776666666666 (not mapped by the guest's page tables)
 R
 
 # LME alone does not make it long mode.
@@ -149,6 +150,9 @@ framed 0 0 0x2 0 0x600
 like '-r, the end of the stack segment: RSP' "$err" ' RSP 0000000000000000 '
 like '-r, the end of the stack segment: the stack' "$err" \
 	'stack, from 0x0 up: 0c00 0000 0c04 0000 '
+framed 0 0x12340004 0x7 0x6 0x2 0 0x600
+like '-r, more than 16 bits of ESP: what a frame does not change' "$err" \
+	' RSP 0000000012340000 '
 # To single-step KVM sets TF, and so the frame has it.
 framed 0 0x8000 0x303 0 0x600
 like '-r: TF' "$err" '  RFLAGS 0000000000000303 CF TF IF$'
@@ -163,7 +167,7 @@ like '-s, ring 3: CS' "$err" '  CS  003b .* dpl 3 32-bit$'
 like '-s, ring 3: SS' "$err" '  SS  0033 .* dpl 3 32-bit$'
 like '-s, ring 3: RSP' "$err" ' RSP 00000000001ffff6 '
 like '-s, ring 3: RFLAGS' "$err" '  RFLAGS 0000000000000202 IF$'
-like '-s, ring 3: the stack' "$err" 'up: [0-9a-f]* [0-9a-f]* (no more RAM)$'
+like '-s, ring 3: the stack' "$err" 'up: [0-9a-f]* [0-9a-f]* (no RAM)$'
 # 32-bit code in long mode, with a 16-bit stack that has a base.
 mode=-l bits=64
 framed 0 0x7ff0 0x28 0x5678ffe0 0x2 0x18 0x8000
@@ -176,16 +180,17 @@ framed 0 0x7ff0 0x40 0xffffffe0 0x2 0x18 0x8000
 like '-l, 32-bit code: a stack that wraps' "$err" 'stack, from 0x120e0 up:'
 framed 0 0x7ff0 0x40 0xffffffffe0 0x2 0x20 0x8000
 like '-l, 64-bit code: no base, and all bits' "$err" \
-	'stack, from 0xffffffffe0 up: (no more RAM)$'
+	"stack, from 0xffffffffe0 up: $unmapped"
 # At the end of RAM there is nothing to show.
 for pair in -s32 -l64; do
 	mode=${pair%??} bits=${pair#??}
+	[ $mode = -s ] && nothing='(no RAM)$' || nothing=$unmapped
 	framed 0 0x200000 0x10 0x200000 0x2 0x8 0x200000
 	like "$mode, the end of RAM: RIP" "$err" \
-		'^simple-kvm: at address 0x200000 (beyond the end of RAM):$'
+		"^simple-kvm: at address 0x200000 (beyond the end of RAM): $nothing"
 done
 like '-l, the end of RAM: the stack' "$err" \
-	'stack, from 0x200000 up: (no more RAM)$'
+	"stack, from 0x200000 up: $unmapped"
 
 # ------------------------------------------------------------- real exceptions
 
@@ -315,8 +320,8 @@ cat >"$T/names" <<'N'
 0, #DE divide error
 1, #DB debug exception
 2, NMI interrupt
-3, #BP breakpoint (a trap: RIP is after the instruction)
-4, #OF overflow (a trap: RIP is after the instruction)
+3, #BP breakpoint
+4, #OF overflow
 5, #BR BOUND range exceeded
 6, #UD invalid opcode
 7, #NM device not available
@@ -421,8 +426,8 @@ cat >"$T/map" <<E
 0x1fff: the IDT
 0x2000: the page tables
 0x6fff: the page tables
-0x7000: the stack of real mode
-0x7fff: the stack of real mode
+0x7000: RAM below the image
+0x7fff: RAM below the image
 0x8000: the image
 $(printf '0x%x' $((end - 1))): the image
 $(printf '0x%x' $end): RAM above the image, and the stack
@@ -452,7 +457,7 @@ elf() {
 		little 4 1 118 0x10000 0x10000 12 12 7 1)\\0\\0$code" >"$T/elf"
 }
 cat >"$T/map" <<'E'
-0x7ffe: the stack of real mode
+0x7ffe: RAM below the image
 0x8000: RAM below the image
 0xfffe: RAM below the image
 0x11ffe: the image
@@ -480,15 +485,15 @@ gives_up() {
 		'^simple-kvm:   stack, from 0x[0-9a-f]* up: '
 	like "exit reason $1, $2: status" "$(cat "$T/err")" '^tamper: exit 1$'
 }
-gives_up 0 0 'UNKNOWN (0)'
+gives_up 0 0 ' (0): KVM gave up, reason 0x0'
 gives_up 9 $((0x80000021)) \
-	'FAIL_ENTRY (9): the CPU refuses to run in this state, reason 0x80000021'
+	'FAIL_ENTRY (9): KVM gave up, reason 0x80000021'
 gives_up 17 1 "INTERNAL_ERROR (17): KVM cannot emulate an instruction (SSE?\
  try -mgeneral-regs-only. INT? not on kvm-pvm)"
-gives_up 17 2 'INTERNAL_ERROR (17): KVM gave up, suberror 2'
-gives_up 17 4 'INTERNAL_ERROR (17): KVM gave up, suberror 4'
+gives_up 17 2 'INTERNAL_ERROR (17): KVM gave up, reason 0x2'
+gives_up 17 4 'INTERNAL_ERROR (17): KVM gave up, reason 0x4'
 # There are others than those that we know by name.
-gives_up 40 1 ' (40)'
-gives_up 100 1 ' (100)'
+gives_up 40 1 ' (40): KVM gave up, reason 0x1'
+gives_up 100 1 ' (100): KVM gave up, reason 0x1'
 
 done_testing

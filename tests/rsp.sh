@@ -33,14 +33,13 @@ serve() {
 	replies=$(printf '%s\n' "$sent" | grep -v '^O[^K]')
 }
 
-# session PACKET...: without acknowledgements, with the options in $with, and the
-# test guest called $guest, if any.
+# session PACKET...: serve with the options in $with, and the test guest called
+# $guest, if any.
 guest=
 session() {
-	packets QStartNoAckMode "$@" >"$T/packets"
+	packets "$@" >"$T/packets"
 	# shellcheck disable=SC2086 # several words
 	serve $with ${guest:+"$GUESTS/$guest$bits.bin"}
-	replies=${replies#OK"$NL"}
 }
 
 # reply N: the Nth reply.
