@@ -26,10 +26,11 @@
  *	10. The command line
  *	11. ELF files
  *	12. Why it died: exceptions, exits, registers
- *	13. Watching it run: --verbose, --trace, --step, --stats
- *	14. Output in batches: --coalesce
- *	15. The locked door
- *	16. gdb
+ *	13. What boot sectors call: BIOS services, the disk, input, the screen
+ *	14. Watching it run: --verbose, --trace, --step, --stats
+ *	15. Output in batches: --coalesce
+ *	16. The locked door
+ *	17. gdb
  *
  * "SDM" stands for Intel's Software Developer's Manual, volume 3 unless another
  * is named, and "KVM API" for Documentation/virt/kvm/api.rst in Linux's source.
@@ -89,24 +90,27 @@ enum status {
 enum layout {
 	IVT = 0,               /* the CPU's own place for it in real mode */
 	RESULT = 0x400,        /* the built-in guests store 42 here */
+	TICKS = 0x46c,         /* a PC's clock, in real mode */
 	GDT = 0x500,           /* null, code (0x08), data (0x10) */
-	FREE = 0x600,          /* boot sectors copy themselves here */
+	FREE = 0x600,          /* Multiboot's information, if there is any */
 	STUBS = 0xc00,         /* 4 bytes for each of 256 vectors */
 	IDT = 0x1000,          /* 256 gates: in long mode just one page */
 	PML4 = 0x2000,         /* in 32-bit paging the page directory */
 	PDPT = 0x3000,         /* long mode's tables take a page each */
 	PD = 0x4000,           /* one for each GiB of RAM, at most three */
-	REAL_STACK = 0x7000,   /* down from the image; elsewhere free */
-	IMAGE = 0x8000,        /* flat images: above all that is ours */
-	REAL_END = 0x10000,    /* what a 16-bit offset reaches */
+	TABLES_END = 0x7000,   /* ELF files may begin here */
+	BOOT = 0x7c00,         /* a boot sector, as a BIOS loads it */
+	IMAGE = 0x8000,        /* other flat images: above all that is ours */
+	REAL_END = 0x10000,    /* what CS reaches in real mode, when it is 0 */
+	SCREEN = 0xb8000,      /* a PC's text screen: plain RAM */
+	REAL_STUBS = 0xf0000,  /* real mode's, where a PC has its BIOS... */
+	RESET = 0xffff0,       /* ...and where that begins */
 	STACK_ROOM = 0x1000,   /* what an image leaves below the end of RAM */
 	RAM_SIZE = 0x200000,   /* by default: a large page of long mode */
 	MOST_RAM = 0xc0000000, /* 3 GiB: PCs have devices above */
 };
 
-/*
- * What the first half uses of the second, by the number of the chapter:
- */
+/* What the first half uses of the second, by the number of the chapter. */
 struct vm;
 static double now(void);                  /*  9: a clock, in seconds */
 static void catch_signals(struct vm *vm); /*  9: ^C, --timeout, the tick */
@@ -114,17 +118,25 @@ static void parse_options(struct vm *vm, int argc, char *argv[]); /* 10 */
 static u64 load_elf(struct vm *vm);  /* 11: ELF files */
 static u64 copy_pipe(struct vm *vm); /* 11: images from pipes */
 static void build_idt(struct vm *vm, struct kvm_sregs *sregs); /* 12 */
-static void report(struct vm *vm, int status); /* 12: why it died, and where */
-static void explain_halt(struct vm *vm);       /* 12: why it said nothing */
-static void show_machine(struct vm *vm);       /* 13: --verbose */
-static void show_exit(struct vm *vm);          /* 13: --trace */
-static bool show_step(struct vm *vm);          /* 13: --step */
-static void show_stats(struct vm *vm);         /* 13: --stats */
-static void coalesce_console(struct vm *vm);   /* 14: --coalesce */
-static void drain_ring(struct vm *vm);         /* 14: what it has collected */
-static void lock_door(void);                   /* 15: no more system calls */
-static void open_gdb(struct vm *vm);           /* 16: --gdb */
-static void serve_gdb(struct vm *vm);          /* 16: its run */
+static void report(struct vm *vm, int status);  /* 12: why it died, and where */
+static void explain_halt(struct vm *vm);        /* 12: why it ended */
+static unsigned code_bits(const struct vm *vm); /* 13: of the image */
+static bool is_boot_sector(const struct vm *vm); /* 13: is the image one? */
+static void set_boot_registers(struct vm *vm, struct kvm_regs *regs); /* 13 */
+static void serial_port(struct vm *vm, u8 *data, u32 size); /* 13: COM1 */
+static void ignore(struct vm *vm, u8 *data, u32 size); /* 13: devices of a PC */
+static bool serve_bios(struct vm *vm);                 /* 13: INT n */
+static void handle_tick(struct vm *vm);       /* 13: a jump to itself */
+static void show_screen(const struct vm *vm); /* 13: the text screen */
+static void show_machine(struct vm *vm);      /* 14: --verbose */
+static void show_exit(struct vm *vm);         /* 14: --trace */
+static bool show_step(struct vm *vm);         /* 14: --step */
+static void show_stats(struct vm *vm);        /* 14: --stats */
+static void coalesce_console(struct vm *vm);  /* 15: --coalesce */
+static void drain_ring(struct vm *vm);        /* 15: what it has collected */
+static void lock_door(void);                  /* 16: no more system calls */
+static void open_gdb(struct vm *vm);          /* 17: --gdb */
+static void serve_gdb(struct vm *vm);         /* 17: its run */
 
 /* ====================================================================== 2 ===
  * x86: page-table entries, segment descriptors
@@ -216,7 +228,7 @@ static void flush_output(void)
 
 /*
  * Give stdout and stderr their buffers. These are static, for glibc would
- * allocate some at the first use, when the door is locked (chapter 15). However
+ * allocate some at the first use, when the door is locked (chapter 16). However
  * the process ends, stdout is flushed, and errors are seen.
  */
 static void open_output(void)
@@ -253,6 +265,11 @@ static void open_output(void)
 /* Options without a value. Those without a letter are no characters. */
 enum { COALESCE = 'c', VERBOSE = 'v', TRACE = 256, STEP, STATS, GDB, OPTIONS };
 
+/* In place of a byte of stdin: none has been read yet, or none is left. */
+enum { NO_INPUT = -1, NO_MORE = -2 };
+
+enum { SECTOR = 512 }; /* of a disk, in bytes */
+
 struct vm {
 	/* What the command line asks for. */
 	const struct mode *mode; /* NULL: not chosen yet */
@@ -272,7 +289,8 @@ struct vm {
 	u64 image_size;  /* ...and the size of that in bytes */
 	int image_fd;    /* the file again, to be read */
 	unsigned elf;    /* 64 or 32: an ELF file's class; or 0 */
-	bool guessed;    /* nobody chose the mode */
+	bool guessed;    /* nobody chose the mode, nor does the image */
+	bool boot;       /* it is a boot sector */
 	u64 start, end;  /* where it is in the guest's memory */
 
 	/* The run. */
@@ -280,7 +298,9 @@ struct vm {
 	u64 exited, exits[64];  /* exits so far, in all and by reason... */
 	u64 collected;          /* ...and bytes of output that were none */
 	double began, run_time; /* for --stats, in seconds */
-	u8 com1[8];             /* what the guest left in COM1's registers */
+	u8 com1[8], pulse, row; /* COM1's registers, other devices' state */
+	int input;              /* the byte of stdin that waits */
+	const char *why;        /* how it ended, if it was not by HLT */
 
 	/* What get_registers() found: see chapter 12. */
 	struct kvm_regs regs, shown; /* the guest's; what --step showed */
@@ -289,7 +309,7 @@ struct vm {
 	bool by_int;    /* ...or was it an INT n?... */
 	u64 error_code; /* ...and the exception's error code, or 0 */
 
-	struct gdb *gdb; /* chapter 16 */
+	struct gdb *gdb; /* chapter 17 */
 };
 
 /* --verbose: tell each call of the set-up. */
@@ -644,7 +664,7 @@ static void enter_mode(struct vm *vm, u64 entry)
 	struct kvm_sregs sregs;
 	struct kvm_regs regs = {
 		.rip = entry,
-		.rsp = mode->bits > 16 ? vm->mem_size : IMAGE,
+		.rsp = mode->bits > 16 ? vm->mem_size : entry,
 		.rflags = X86_EFLAGS_FIXED, /* and IF clear: no interrupts */
 	};
 
@@ -662,6 +682,7 @@ static void enter_mode(struct vm *vm, u64 entry)
 		sregs.cr3 = PML4;
 	}
 	build_idt(vm, &sregs);
+	set_boot_registers(vm, &regs);
 	KVM(vm->vcpu_fd, KVM_SET_SREGS, &sregs);
 	check_mode(vm, &sregs);
 	KVM(vm->vcpu_fd, KVM_SET_REGS, &regs);
@@ -671,9 +692,9 @@ static void enter_mode(struct vm *vm, u64 entry)
  * The image: a built-in guest, or a file
  *
  * A flat image is read to guest physical address 0x8000, and entered at its
- * first byte. It must keep off the stack, which has at least 4 KiB at the end
- * of RAM. In real mode the stack is below the image instead, but a 16-bit offset
- * reaches no further than 64 KiB.
+ * first byte. It must keep off the stack, which has at least 4 KiB at the end of
+ * RAM. In real mode the stack is below the entry instead, and the stubs of
+ * chapter 12 are at 0xf0000.
  */
 
 /* End with STATUS_USAGE and a message about the image. */
@@ -723,7 +744,9 @@ static void open_image(struct vm *vm)
 	}
 	vm->guessed = !vm->mode && !vm->elf;
 	if (!vm->mode)
-		vm->mode = &modes[vm->elf / 32]; /* row 0, 1 or 2 */
+		vm->mode = &modes[code_bits(vm) / 32]; /* row 0, 1 or 2 */
+	vm->boot = is_boot_sector(vm);
+	vm->guessed &= !vm->boot;
 }
 
 /*
@@ -733,8 +756,8 @@ static void open_image(struct vm *vm)
 static void place_image(struct vm *vm, u64 start, u64 end)
 {
 	bool real = vm->mode->bits == 16;
-	u64 least = real ? IMAGE : REAL_STACK;
-	u64 most = real ? REAL_END : vm->mem_size - STACK_ROOM;
+	u64 least = real ? GDT : TABLES_END;
+	u64 most = real ? REAL_STUBS : vm->mem_size - STACK_ROOM;
 
 	if (start < least)
 		bad_image(vm,
@@ -751,24 +774,29 @@ static void place_image(struct vm *vm, u64 start, u64 end)
 	vm->end = end;
 }
 
-/* Put the image into guest memory. Returns the address to enter it at. */
+/*
+ * Put the image into guest memory. Of a boot sector's file that is the first
+ * sector, for all of it is a disk. Returns the address to enter it at.
+ */
 static u64 load_image(struct vm *vm)
 {
-	u64 entry = IMAGE;
+	u64 entry = vm->boot ? BOOT : IMAGE;
 
-	if (vm->elf) {
-		entry = load_elf(vm);
-	} else if (vm->path) {
-		place_image(vm, IMAGE, IMAGE + vm->image_size);
-		read_image(vm, IMAGE, vm->image_size, 0);
-	} else {
+	if (!vm->path) {
 		vm->image = vm->mode->guest;
 		vm->image_size = (u64)(vm->mode->guest_end - vm->image);
-		place_image(vm, IMAGE, IMAGE + vm->image_size);
-		memcpy(vm->mem + IMAGE, vm->image, vm->image_size);
+		place_image(vm, entry, entry + vm->image_size);
+		memcpy(vm->mem + entry, vm->image, vm->image_size);
+		return entry;
 	}
-	if (vm->path)
-		close(vm->image_fd);
+	if (vm->elf) {
+		entry = load_elf(vm);
+	} else {
+		vm->end = entry + (vm->boot ? SECTOR : vm->image_size);
+		place_image(vm, entry, vm->end);
+		read_image(vm, entry, vm->end - entry, 0);
+	}
+	close(vm->image_fd);
 	return entry;
 }
 
@@ -807,52 +835,26 @@ static void exit_out(struct vm *vm, u8 *data, u32 size)
 	vm->status = (data[0] << 1 | 1) & 0xff;
 }
 
-/* Boot code writes to port 0x80 to pass some time. */
-static void delay_out(struct vm *vm, u8 *data, u32 size)
-{
-}
-
-/*
- * The registers of COM1, a serial port. What is written to the first one is
- * output. But bit 7 of the line control makes it the divisor latch, and bit 4
- * of the modem control loops it back. Each register keeps what is written to
- * it, and gives it back. So drivers find that the port works. Its transmitter is
- * always empty.
- */
-enum { COM1 = 0x3F8, LINE_CONTROL = 3, MODEM_CONTROL, LINE_STATUS };
-
-static void serial_out(struct vm *vm, u8 *data, u32 size)
-{
-	u32 reg = vm->kvm_run->io.port - COM1;
-
-	vm->com1[reg] = data[0];
-	if (reg == 0 && !(vm->com1[LINE_CONTROL] & 0x80) &&
-	    !(vm->com1[MODEM_CONTROL] & 0x10))
-		console_out(vm, data, size);
-}
-
-static void serial_in(struct vm *vm, u8 *data, u32 size)
-{
-	u32 reg = vm->kvm_run->io.port - COM1;
-
-	data[0] = reg == LINE_STATUS ? 0x60 : vm->com1[reg];
-}
-
-/* What handles an access. */
+/* What handles an access. Those of a PC's devices are in chapter 13. */
+enum { BOTH = 2, COM1 = 0x3F8 };
+/* clang-format off */
 static const struct port {
-	u16 first, count; /* the first port, and how many in a row */
-	u8 direction;     /* KVM_EXIT_IO_OUT or KVM_EXIT_IO_IN */
+	u16 first, count; /* the first port, and how many there are in a row */
+	u8 direction;     /* KVM_EXIT_IO_OUT, KVM_EXIT_IO_IN, or BOTH */
 	u8 size;          /* the most bytes that an access may have */
 	void (*handle)(struct vm *vm, u8 *data, u32 size);
 } ports[] = {
 	{ 0xE9, 1, KVM_EXIT_IO_OUT, 4, console_out },
 	{ 0xE9, 1, KVM_EXIT_IO_IN, 4, console_in },
 	{ 0xF4, 1, KVM_EXIT_IO_OUT, 4, exit_out },
-	{ 0x80, 1, KVM_EXIT_IO_OUT, 4, delay_out },
-	{ COM1, 5, KVM_EXIT_IO_OUT, 1, serial_out },
-	{ COM1 + 6, 2, KVM_EXIT_IO_OUT, 1, serial_out },
-	{ COM1, 8, KVM_EXIT_IO_IN, 1, serial_in },
+	{ COM1, 8, BOTH, 1, serial_port },
+	{ 0x80, 1, KVM_EXIT_IO_OUT, 4, ignore },
+	{ 0x20, 2, BOTH, 4, ignore }, { 0xA0, 2, BOTH, 4, ignore }, /* PIC */
+	{ 0x60, 2, BOTH, 4, ignore }, { 0x64, 1, BOTH, 4, ignore }, /* keyboard */
+	{ 0x40, 4, BOTH, 4, ignore }, { 0x70, 2, BOTH, 4, ignore }, /* PIT, RTC */
+	{ 0x92, 1, BOTH, 4, ignore }, { 0x3C0, 32, BOTH, 4, ignore }, /* A20, VGA */
 };
+/* clang-format on */
 
 /*
  * The guest has left for an IN or OUT: count elements of size bytes lie in a
@@ -867,7 +869,9 @@ static bool handle_io(struct vm *vm)
 	for (const struct port *p = ports; p < ports + ARRAY_SIZE(ports); p++) {
 		if (run->io.port < p->first ||
 		    run->io.port >= p->first + p->count ||
-		    run->io.direction != p->direction || run->io.size > p->size)
+		    (run->io.direction != p->direction &&
+		     p->direction != BOTH) ||
+		    run->io.size > p->size)
 			continue;
 		for (u32 i = 0; i < run->io.count; i++, data += run->io.size)
 			p->handle(vm, data, run->io.size);
@@ -931,7 +935,7 @@ static bool handle_exit(struct vm *vm)
 
 	switch (vm->kvm_run->exit_reason) {
 	case KVM_EXIT_IO: /* IN or OUT */
-		handled = handle_io(vm);
+		handled = handle_io(vm) || serve_bios(vm);
 		break;
 	case KVM_EXIT_HLT: /* the end, for no interrupt ever wakes the CPU */
 		vm->status = STATUS_OK;
@@ -978,6 +982,7 @@ static void end_run(struct vm *vm)
 		explain_halt(vm);
 	else if (vm->status == STATUS_OK)
 		vm->status = check_result(vm);
+	show_screen(vm);
 	if (vm->on[STATS])
 		show_stats(vm);
 	flush_output();
@@ -989,7 +994,9 @@ static void run_guest(struct vm *vm)
 	do {
 		if (vm->on[STEP] && show_step(vm))
 			break;
-		if (run_vcpu(vm) && !handle_exit(vm))
+		if (!run_vcpu(vm))
+			handle_tick(vm);
+		else if (!handle_exit(vm))
 			report(vm, STATUS_GUEST);
 	} while (vm->status < 0 && !stopped);
 	end_run(vm);
@@ -998,7 +1005,9 @@ static void run_guest(struct vm *vm)
 /* Set up a machine, run the guest in it, and end with what came of it. */
 int main(int argc, char *argv[])
 {
-	static struct vm vm = { .mem_size = RAM_SIZE, .status = -1 };
+	static struct vm vm = { .mem_size = RAM_SIZE,
+				.status = -1,
+				.input = NO_INPUT };
 
 	open_output();
 	parse_options(&vm, argc, argv);
@@ -1194,8 +1203,8 @@ static const struct argp argp = {
 	.parser = parse_option,
 	.args_doc = "[IMAGE]",
 	.doc = "Run a tiny guest in a virtual machine, and print its output.\v"
-	       "IMAGE is an ELF file, whose class says the mode, or a flat one, "
-	       "loaded at 0x8000; without it a built-in guest runs.\n\n"
+	       "IMAGE is an ELF file, whose class says the mode, a boot sector, "
+	       "or flat, for 0x8000. Without it a built-in guest runs.\n\n"
 	       "Exit status: 0 halted; 1 failed; 2 bad option or image; 3 host "
 	       "failed; 124 timeout; 128 + N signal N; 2v + 1 v to port 0xF4.",
 };
@@ -1244,7 +1253,7 @@ static void check_elf(const struct vm *vm, const union header *file)
 
 	if (FIELD(vm, file, ehdr, e_machine) != (is64 ? EM_X86_64 : EM_386))
 		bad_image(vm, "it is for another machine than x86");
-	if (is64 != (vm->mode->bits == 64))
+	if (is64 ? vm->mode->bits == 16 : vm->mode->bits == 64)
 		bad_image(vm, "a %u-bit file cannot run in %s", vm->elf,
 			  vm->mode->name);
 	if (FIELD(vm, file, ehdr, e_type) != ET_EXEC)
@@ -1259,17 +1268,19 @@ static void check_elf(const struct vm *vm, const union header *file)
  * Load a segment to its physical address, and widen the image by it, unless
  * there is nothing to load of it. What the file does not have of it stays zero,
  * as all RAM is at first. Where there is no RAM nothing is loaded: place_image()
- * will see it.
+ * will see it. Returns the physical address of a virtual one in it, or else that
+ * one itself.
  */
-static void load_segment(struct vm *vm, const union header *segment)
+static u64 load_segment(struct vm *vm, const union header *segment, u64 virtual)
 {
+	u64 offset_of = virtual - FIELD(vm, segment, phdr, p_vaddr);
 	u64 start = FIELD(vm, segment, phdr, p_paddr), end;
 	u64 in_file = FIELD(vm, segment, phdr, p_filesz);
 	u64 size = FIELD(vm, segment, phdr, p_memsz);
 	u64 offset = FIELD(vm, segment, phdr, p_offset);
 
 	if (FIELD(vm, segment, phdr, p_type) != PT_LOAD || size == 0)
-		return;
+		return virtual;
 	if (in_file > size || offset > vm->image_size ||
 	    in_file > vm->image_size - offset)
 		bad_image(vm, "a segment is truncated");
@@ -1279,24 +1290,32 @@ static void load_segment(struct vm *vm, const union header *segment)
 		read_image(vm, start, in_file, offset);
 	vm->start = start < vm->start ? start : vm->start;
 	vm->end = end > vm->end ? end : vm->end;
+	return offset_of < size ? start + offset_of : virtual;
 }
 
-/* Load an ELF file. Returns the address to enter it at. */
+/*
+ * Load an ELF file. Returns the physical address to enter it at. What the file
+ * says is a virtual one, if it is in a segment: a kernel in the higher half is
+ * entered before it has page tables.
+ */
 static u64 load_elf(struct vm *vm)
 {
 	const union header *file = (const void *)vm->image;
 	const u8 *segment = vm->image;
-	u64 entry = FIELD(vm, file, ehdr, e_entry);
+	const u64 virtual = FIELD(vm, file, ehdr, e_entry);
+	u64 entry = virtual, physical;
 
 	check_elf(vm, file);
 	segment += FIELD(vm, file, ehdr, e_phoff);
 	vm->start = -1ull; /* and vm->end is 0: there is no image yet */
 	for (unsigned i = 0; i < FIELD(vm, file, ehdr, e_phnum); i++) {
-		load_segment(vm, (const void *)segment);
+		physical = load_segment(vm, (const void *)segment, virtual);
+		entry = entry == virtual ? physical : entry;
 		segment += FIELD(vm, file, ehdr, e_phentsize);
 	}
 	place_image(vm, vm->start, vm->end);
-	if (entry < vm->start || entry >= vm->end)
+	if (entry < vm->start || entry >= vm->end ||
+	    (vm->mode->bits == 16 && entry >= REAL_END))
 		bad_image(vm, "its entry, 0x%llx, is in no segment", entry);
 	return entry;
 }
@@ -1337,9 +1356,10 @@ static u64 copy_pipe(struct vm *vm)
  * stderr.
  *
  * An exception is told by an exit of its own. Vector v leads to the stub at
- * STUBS + 4 * v, whose OUT leaves the guest. RIP tells which stub it was. The
- * frame that the CPU has pushed tells where the exception happened. Without a
- * handler it would become a double, then a triple fault, which tells nothing.
+ * STUBS + 4 * v (or REAL_STUBS), whose OUT leaves the guest. RIP tells which stub
+ * it was. The frame that the CPU has pushed tells where the exception happened.
+ * Without a handler it would become a double, then a triple fault, which tells
+ * nothing.
  */
 #define STUB      0xfcebeee6u /* e6 ee: out %al, $0xee; eb fc: jmp back to it */
 #define STUB_PORT 0xEE
@@ -1359,22 +1379,24 @@ static u32 gate_size(const struct kvm_sregs *sregs)
 }
 
 /*
- * Write the stubs, and the table that leads there: in real mode segment 0 and
- * an offset for each vector, else gates. The upper halves of long mode's gates
- * are zero, as all RAM is at first.
+ * Write the stubs, and the table that leads there: in real mode a segment and an
+ * offset for each vector, else gates. The upper halves of long mode's gates are
+ * zero, as all RAM is at first.
  */
 static void build_idt(struct vm *vm, struct kvm_sregs *sregs)
 {
-	u32 size = gate_size(sregs);
-	u64 base = size == 4 ? IVT : IDT, gates = size == 4 ? 0 : GATE;
-	u32 *stubs = (void *)(vm->mem + STUBS);
+	u32 size = gate_size(sregs), stub = STUB;
+	bool real = size == 4;
+	u64 base = real ? IVT : IDT, stubs = real ? REAL_STUBS : STUBS;
 
-	for (u32 v = 0; v < 256; v++) {
-		u64 gate = gates | (STUBS + 4 * v);
+	for (u64 v = 0; v < 256; v++) {
+		u64 gate = real ? stubs << 12 | 4 * v : GATE | (stubs + 4 * v);
 
-		stubs[v] = STUB;
-		memcpy(vm->mem + base + v * size, &gate, size == 4 ? 4 : 8);
+		memcpy(vm->mem + stubs + 4 * v, &stub, 4);
+		memcpy(vm->mem + base + v * size, &gate, real ? 4 : 8);
 	}
+	if (real) /* cli; hlt: what jumps to the BIOS wants to boot again */
+		memcpy(vm->mem + RESET, "\xfa\xf4", 2);
 	sregs->idt.base = base;
 	sregs->idt.limit = (u16)(256 * size - 1);
 }
@@ -1529,7 +1551,8 @@ static void get_registers(struct vm *vm)
 	KVM(vm->vcpu_fd, KVM_GET_REGS, &vm->regs);
 	KVM(vm->vcpu_fd, KVM_GET_SREGS, &vm->sregs);
 	vm->vector = -1;
-	stub = (code_address(vm) - STUBS) / 4;
+	stub = vm->sregs.cr0 & X86_CR0_PE ? STUBS : REAL_STUBS;
+	stub = (code_address(vm) - stub) / 4;
 	if (run->exit_reason != KVM_EXIT_IO || run->io.port != STUB_PORT ||
 	    run->io.direction != KVM_EXIT_IO_OUT || stub >= 256)
 		return;
@@ -1543,20 +1566,23 @@ struct region {
 	const char *name;
 };
 
-/* The region that an address is in. */
+/* The region that an address is in. What starts at NOWHERE is not there. */
 static struct region region_at(const struct vm *vm, u64 address)
 {
+	const u64 NOWHERE = -1ull, real = vm->mode->bits == 16 ? 0 : NOWHERE;
 	const struct region regions[] = {
 		{ IVT, "the interrupt vectors of real mode" },
 		{ RESULT, "the result" },
-		{ GDT, "the GDT" },
-		{ FREE, "free memory below the tables" },
-		{ STUBS, "the exception stubs" },
-		{ IDT, "the IDT" },
-		{ PML4, "the page tables" },
-		{ REAL_STACK, "RAM below the image" },
+		{ GDT | real, "free memory" },
+		{ GDT | ~real, "the GDT" },
+		{ FREE | ~real, "free memory below the tables" },
+		{ STUBS | ~real, "the exception stubs" },
+		{ IDT | ~real, "the IDT" },
+		{ PML4 | ~real, "the page tables" },
+		{ TABLES_END | ~real, "RAM below the image" },
 		{ vm->start, "the image" },
 		{ vm->end, "RAM above the image, and the stack" },
+		{ REAL_STUBS | real, "the exception stubs" },
 		{ vm->mem_size, "beyond the end of RAM" },
 	};
 	const struct region *region = regions + ARRAY_SIZE(regions) - 1;
@@ -1679,6 +1705,21 @@ static void show_state(struct vm *vm)
 }
 
 /*
+ * Is an SSE instruction at RIP, while that is not allowed? It may have a prefix.
+ * Its opcode is two bytes: 0x0f, and another from 0x10 on.
+ */
+static bool lacks_sse(struct vm *vm)
+{
+	u8 code[3] = { 0 };
+	bool prefix;
+
+	read_guest(vm, code_address(vm), code, 3);
+	prefix = code[0] == 0x66 || code[0] == 0xf2 || code[0] == 0xf3;
+	return !(vm->sregs.cr4 & X86_CR4_OSFXSR) && code[prefix] == 0x0f &&
+	       code[prefix + 1] >= 0x10;
+}
+
+/*
  * Go on with which exception it is, or which INT that nothing handles. For the
  * bits of error codes see SDM "Error Code", and for #PF "Page-Fault Exceptions".
  */
@@ -1687,12 +1728,15 @@ static void more_exception(struct vm *vm)
 	u64 error = vm->error_code;
 
 	if (vm->by_int) {
-		more("INT 0x%02x, and %s", (unsigned)vm->vector,
-		     vm->sregs.cr0 & X86_CR0_PE ? "nothing handles it"
-						: "there is no BIOS");
+		more(vm->sregs.cr0 & X86_CR0_PE
+			     ? "INT 0x%02x, and nothing handles it"
+			     : "INT 0x%02x, AX is 0x%04x, and there is no such service",
+		     (unsigned)vm->vector, (u16)vm->regs.rax);
 		return;
 	}
 	more("exception %d, %s", vm->vector, exceptions[vm->vector].name);
+	if (vm->vector == UD_VECTOR && lacks_sse(vm))
+		more(" (SSE? CR4.OSFXSR is off)");
 	if (vm->vector == PF_VECTOR) {
 		more(", error code 0x%llx: %s a page that %s", error,
 		     error & 2 ? "write to" : "read of",
@@ -1780,22 +1824,517 @@ static void report(struct vm *vm, int status)
 	vm->status = status;
 }
 
-/* The guest has halted. If it has not printed, say the likeliest cause. */
+/*
+ * The guest has ended as it should. Say how, if it was not by a HLT from which
+ * nothing is to wake it; and if it has not printed, the likeliest cause.
+ */
 static void explain_halt(struct vm *vm)
 {
+	bool silent = !vm->exits[KVM_EXIT_IO] && !vm->collected;
+
 	get_registers(vm);
-	if (vm->exits[KVM_EXIT_IO] || vm->collected)
-		return;
-	if (vm->regs.rflags & X86_EFLAGS_IF)
+	if (vm->why)
+		say("the guest has ended: %s\n", vm->why);
+	else if (vm->regs.rflags & X86_EFLAGS_IF)
 		say("the guest waits for an interrupt: none ever comes\n");
-	else if (vm->image_size == 512 &&
-		 little_endian(vm->image + 510, 2) == 0xaa55)
-		say("no output: boot sectors want address 0x7c00 and a BIOS\n");
-	else if (vm->guessed)
+	else if (silent && vm->guessed && vm->image_size == SECTOR)
+		say("no output: a boot sector would end with 55 AA\n");
+	else if (silent && vm->guessed)
 		say("no output: real mode was a guess; try -s, -p or -l\n");
 }
 
 /* ===================================================================== 13 ===
+ * What boot sectors call: BIOS services, the disk, input, the screen
+ *
+ * Boot sectors and first kernels are written for a PC, and call its BIOS by INT
+ * n. In real mode each vector leads to a stub, whose OUT leaves the guest
+ * (chapter 12). So INT n is a hypercall. A service looks at the guest's
+ * registers as the INT left them, and changes them. To add one, write a
+ * function, and give it a row in the table of services. The function gets the
+ * number that stands in the row.
+ *
+ * The disk is the image's file, and the keyboard is stdin. Numbers and registers
+ * are as in Ralf Brown's Interrupt List.
+ */
+enum { FLOPPY = 2880 };                      /* its sectors: 1.44 MB */
+enum { LOW_END = 0x9fc00, HIGH = 0x100000 }; /* of RAM, as a BIOS tells it */
+enum { ANY = 256 };                          /* any AH */
+
+/* Is the image a boot sector, or a disk that begins with one? */
+static bool is_boot_sector(const struct vm *vm)
+{
+	return vm->mode->bits == 16 && !vm->elf && vm->image_size >= SECTOR &&
+	       little_endian(vm->image + SECTOR - 2, 2) == 0xaa55;
+}
+
+/* Where size bytes are, from an offset in a segment on; NULL if not in RAM. */
+static u8 *find_bytes(struct vm *vm, u64 base, u64 offset, u64 size)
+{
+	u64 address = base + (u16)offset;
+
+	return address + size <= vm->mem_size ? vm->mem + address : NULL;
+}
+
+/* Set the lower 16 bits of a register, as a 16-bit instruction does. */
+static void set_word(u64 *reg, u64 value)
+{
+	*reg = (*reg & ~0xffffull) | (value & 0xffff);
+}
+
+static void set_ax(struct vm *vm, u32 value)
+{
+	set_word(&vm->regs.rax, value);
+}
+
+static void set_dx(struct vm *vm, u32 value)
+{
+	set_word(&vm->regs.rdx, value);
+}
+
+static void set_flag(struct vm *vm, u64 flag, bool on)
+{
+	vm->regs.rflags &= ~flag;
+	vm->regs.rflags |= on ? flag : 0;
+}
+
+/* Services of the disk and of the system end so: AH, and CF if it is an error. */
+static void set_ah(struct vm *vm, u32 ah)
+{
+	set_ax(vm, ah << 8 | (vm->regs.rax & 0xff));
+	set_flag(vm, X86_EFLAGS_CF, ah != 0);
+}
+
+/* The guest has ended, without a HLT. */
+static void end_guest(struct vm *vm, u32 number)
+{
+	vm->status = STATUS_OK;
+	vm->why = "it would boot again";
+}
+
+static void do_nothing(struct vm *vm, u32 number)
+{
+}
+
+/* Print AL n times, or if n is 0 CX times. (Many blanks clear the screen.) */
+static void print_al(struct vm *vm, u32 n)
+{
+	u8 c = (u8)vm->regs.rax;
+
+	if (n == 0)
+		n = (u16)vm->regs.rcx;
+	for (; n > 0 && (n <= 80 || c != ' '); n--)
+		console_out(vm, &c, 1);
+}
+
+/* Print CX characters at ES:BP, each with an attribute if AL has bit 1. */
+static void print_string(struct vm *vm, u32 number)
+{
+	u32 n = (u16)vm->regs.rcx, step = vm->regs.rax & 2 ? 2 : 1;
+	u8 *text = find_bytes(vm, vm->sregs.es.base, vm->regs.rbp, n * step);
+
+	for (; text && n > 0; n--, text += step)
+		console_out(vm, text, 1);
+}
+
+/* The cursor goes to row DH. Without a newline texts would run together. */
+static void set_cursor(struct vm *vm, u32 number)
+{
+	u8 row = (u8)(vm->regs.rdx >> 8), newline = '\n';
+
+	if (row != vm->row)
+		console_out(vm, &newline, 1);
+	vm->row = row;
+}
+
+/*
+ * The geometry of the disk: the number at a place in its BIOS parameter block,
+ * if the boot sector has one, or else that of a drive as DL says.
+ */
+static u64 geometry(const struct vm *vm, u64 place, u64 floppy, u64 hard)
+{
+	u64 number = little_endian(vm->image + place, 2);
+
+	if (number && vm->boot && little_endian(vm->image + 0x0b, 2) == SECTOR)
+		return number;
+	return vm->regs.rdx & 0x80 ? hard : floppy;
+}
+
+#define TRACK geometry(vm, 0x18, 18, 63) /* its sectors */
+#define HEADS geometry(vm, 0x1a, 2, 16)
+
+/* How many sectors it has: as the file, but as many as a floppy at least. */
+static u64 disk_sectors(const struct vm *vm)
+{
+	u64 in_file = (vm->image_size + SECTOR - 1) / SECTOR;
+
+	return in_file > FLOPPY ? in_file : FLOPPY;
+}
+
+/* Read n sectors. What is beyond the end of the file is zero. */
+static void read_sectors(struct vm *vm, u64 first, u64 n, u8 *to)
+{
+	u64 all = disk_sectors(vm), size = n * SECTOR, rest = 0;
+
+	if (!to || first >= all || n > all - first) {
+		set_ah(vm, to ? 0x04 : 0x09); /* no such sector; no memory */
+		return;
+	}
+	if (first * SECTOR < vm->image_size)
+		rest = vm->image_size - first * SECTOR;
+	memset(to, 0, size);
+	memcpy(to, vm->image + first * SECTOR, rest < size ? rest : size);
+	set_ah(vm, 0);
+}
+
+/* AL sectors to ES:BX; cylinder CL 7..6 and CH, head DH, sector CL 5..0. */
+static void read_track(struct vm *vm, u32 number)
+{
+	u64 cx = vm->regs.rcx, head = vm->regs.rdx >> 8 & 0xff;
+	u64 cylinder = (cx & 0xc0) << 2 | (cx >> 8 & 0xff);
+	u64 n = vm->regs.rax & 0xff;
+	u8 *to = find_bytes(vm, vm->sregs.es.base, vm->regs.rbx, n * SECTOR);
+
+	read_sectors(vm, (cylinder * HEADS + head) * TRACK + (cx & 0x3f) - 1, n,
+		     to);
+}
+
+/* By the packet at DS:SI: n, offset and segment, and the first sector. */
+static void read_by_packet(struct vm *vm, u32 number)
+{
+	u8 *packet = find_bytes(vm, vm->sregs.ds.base, vm->regs.rsi, 16);
+	struct {
+		u16 size, n, offset, segment;
+		u64 first;
+	} p = { 0 };
+
+	if (packet)
+		memcpy(&p, packet, sizeof(p));
+	read_sectors(
+		vm, p.first, p.n,
+		packet ? find_bytes(vm, p.segment * 16u, p.offset, p.n * SECTOR)
+		       : NULL);
+}
+
+/* The last cylinder, head and sector, as read_track() has them; DL: one drive. */
+static void get_disk(struct vm *vm, u32 number)
+{
+	u64 last = disk_sectors(vm) / (HEADS * TRACK) - 1;
+
+	last = last < 1023 ? last : 1023;
+	set_word(&vm->regs.rcx, last << 8 | (last >> 8 & 3) << 6 | TRACK);
+	set_dx(vm, (u32)(HEADS - 1) << 8 | 1);
+	set_ah(vm, 0);
+}
+
+static void get_extensions(struct vm *vm, u32 number)
+{
+	set_word(&vm->regs.rbx, 0xaa55);
+	set_word(&vm->regs.rcx, 1); /* read_by_packet() */
+	set_ah(vm, 0);
+}
+
+/* The KiB above 1 MiB. */
+static void get_high_memory(struct vm *vm, u32 number)
+{
+	u64 kib = (vm->mem_size - HIGH) / 1024;
+
+	set_ah(vm, 0);
+	set_ax(vm, kib < 0xffff ? (u32)kib : 0xffff);
+}
+
+/* Range EBX, 0 or 1, goes to ES:DI. EBX becomes the number of the next, or 0. */
+static void get_memory_map(struct vm *vm, u32 number)
+{
+	const u64 ranges[2][3] = { { 0, LOW_END, 1 },
+				   { HIGH, vm->mem_size - HIGH, 1 } };
+	const u32 smap = 0x534d4150, i = (u32)vm->regs.rbx;
+	u8 *to = find_bytes(vm, vm->sregs.es.base, vm->regs.rdi, 20);
+
+	set_ah(vm, 0x86);
+	if (i > 1 || !to || (u32)vm->regs.rdx != smap)
+		return;
+	memcpy(to, ranges[i], 20);
+	set_ah(vm, 0);
+	vm->regs.rax = smap;
+	vm->regs.rbx = !i;
+	vm->regs.rcx = 20;
+}
+
+/* The ticks of a PC's clock since the start: 18.2 a second. */
+static u32 pc_ticks(const struct vm *vm)
+{
+	return (u32)((now() - vm->began) * 18.2065);
+}
+
+static void get_ticks(struct vm *vm, u32 number)
+{
+	set_word(&vm->regs.rcx, pc_ticks(vm) >> 16);
+	set_dx(vm, pc_ticks(vm));
+	set_ah(vm, 0);
+	set_ax(vm, 0); /* no midnight has passed */
+}
+
+/*
+ * Does a byte of stdin wait? Look for so many milliseconds, or if that is -1
+ * until a signal comes. vm->input becomes the byte, or at the end NO_MORE.
+ */
+static bool input_waits(struct vm *vm, int timeout)
+{
+	struct pollfd in = { .fd = STDIN_FILENO, .events = POLLIN };
+	u8 byte;
+
+	if (vm->input == NO_INPUT && poll(&in, 1, timeout) > 0)
+		vm->input = read(STDIN_FILENO, &byte, 1) == 1 ? byte : NO_MORE;
+	return vm->input >= 0;
+}
+
+/*
+ * COM1, a serial port. What is written to its first register is output, and
+ * what is read there is input. But bit 7 of LCR makes that register the divisor
+ * latch, and bit 4 of MCR loops it back, with the lines of the modem. Each
+ * register keeps what is written to it, and gives it back. So drivers find that
+ * the port works.
+ */
+static void serial_port(struct vm *vm, u8 *data, u32 size)
+{
+	enum { IIR = 2, LCR, MCR, LSR, MSR };
+	u32 reg = vm->kvm_run->io.port - COM1;
+	u8 modem = vm->com1[MCR], *kept = &vm->com1[reg];
+	bool loop = modem & 0x10, on_line = !loop && !(vm->com1[LCR] & 0x80);
+
+	if (vm->kvm_run->io.direction == KVM_EXIT_IO_OUT) {
+		*kept = data[0];
+		if (reg == 0 && on_line)
+			console_out(vm, data, size);
+		return;
+	}
+	if (reg == 0 && on_line && input_waits(vm, 0)) {
+		*kept = (u8)vm->input;
+		vm->input = NO_INPUT;
+	}
+	data[0] = *kept;
+	if (reg == IIR)
+		data[0] = 1; /* no interrupt is pending */
+	else if (reg == LSR) /* all is sent; does a byte wait? */
+		data[0] = 0x60 | (loop || input_waits(vm, 0));
+	else if (reg == MSR && loop) /* RTS, DTR, OUT1, OUT2 */
+		data[0] = (u8)((modem & 2) << 3 | (modem & 1) << 5 |
+			       (modem & 12) << 4);
+}
+
+/*
+ * Boot code sets up devices of a PC that are not here, and does without. IN
+ * gives 0. But at 0x61, 0x64 and 0x3DA it waits for a bit to be set, or to be
+ * clear. So all bits change there each time.
+ */
+static void ignore(struct vm *vm, u8 *data, u32 size)
+{
+	u16 port = vm->kvm_run->io.port;
+	bool state = port == 0x61 || port == 0x64 || port == 0x3DA;
+
+	if (vm->kvm_run->io.direction == KVM_EXIT_IO_OUT)
+		return;
+	vm->pulse = (u8)~vm->pulse;
+	memset(data, state ? vm->pulse : 0, size);
+}
+
+/* Look whether a key waits. If so ZF is clear, and AX has it. */
+static void peek_key(struct vm *vm, u32 number)
+{
+	set_flag(vm, X86_EFLAGS_ZF, !input_waits(vm, 0));
+	if (vm->input >= 0) /* Enter is a carriage return */
+		set_ax(vm, vm->input == '\n' ? '\r' : (u32)vm->input);
+}
+
+/* Wait for a key, and take it. At the end of stdin there will never be one. */
+static void get_key(struct vm *vm, u32 number)
+{
+	u64 flags = vm->regs.rflags;
+
+	flush_output(); /* it may be a prompt */
+	while (!stopped && vm->input == NO_INPUT)
+		input_waits(vm, -1);
+	peek_key(vm, 0);
+	vm->regs.rflags = flags;
+	if (vm->input == NO_MORE && !stopped) {
+		vm->status = STATUS_OK;
+		vm->why = "it waits for a key, and stdin has ended";
+	} else if (vm->input >= 0) {
+		vm->input = NO_INPUT;
+	}
+}
+
+/* The services, by interrupt and AH. Of rows that fit the first one counts. */
+/* clang-format off */
+static const struct service {
+	int vector;
+	u32 ah; /* ANY: all others */
+	void (*serve)(struct vm *vm, u32 number);
+	u32 number;
+} services[] = {
+	{ 0x10, 0x02, set_cursor, 0 },		{ 0x10, 0x03, set_dx, 0 },
+	{ 0x10, 0x09, print_al, 0 },		{ 0x10, 0x0a, print_al, 0 },
+	{ 0x10, 0x0e, print_al, 1 },		{ 0x10, 0x0f, set_ax, 0x5003 },
+	{ 0x10, 0x13, print_string, 0 },	{ 0x10, ANY, do_nothing, 0 },
+	{ 0x11, ANY, set_ax, 0x221 },		{ 0x12, ANY, set_ax, 639 },
+	{ 0x13, 0x00, set_ah, 0 },		{ 0x13, 0x02, read_track, 0 },
+	{ 0x13, 0x03, set_ah, 0x03 },		{ 0x13, 0x04, set_ah, 0 },
+	{ 0x13, 0x08, get_disk, 0 },		{ 0x13, 0x41, get_extensions, 0 },
+	{ 0x13, 0x42, read_by_packet, 0 },	{ 0x13, 0x43, set_ah, 0x03 },
+	{ 0x13, ANY, set_ah, 0x86 },		{ 0x15, 0x24, set_ah, 0 },
+	{ 0x15, 0x88, get_high_memory, 0 },	{ 0x15, 0xe8, get_memory_map, 0 },
+	{ 0x15, ANY, set_ah, 0x86 },		{ 0x16, 0x00, get_key, 0 },
+	{ 0x16, 0x01, peek_key, 0 },		{ 0x16, 0x10, get_key, 0 },
+	{ 0x16, 0x11, peek_key, 0 },		{ 0x16, ANY, set_ax, 0 },
+	{ 0x18, ANY, end_guest, 0 },	{ 0x19, ANY, end_guest, 0 },
+	{ 0x1a, 0x00, get_ticks, 0 },		{ 0x1a, ANY, set_ah, 0x86 },
+};
+/* clang-format on */
+
+/*
+ * The guest has left by an OUT that is in no row of the ports. If it is a stub's,
+ * and a service's vector led there, serve it. Guests may take a vector, and go
+ * on to the stub by a call or a jump. So it need not have been an INT, but where
+ * the x87's errors are exceptions, INT 10h and #MF are told apart.
+ */
+static bool serve_bios(struct vm *vm)
+{
+	const struct service *s = services, *end = s + ARRAY_SIZE(services);
+	u32 ah;
+
+	get_registers(vm);
+	ah = vm->regs.rax >> 8 & 0xff;
+	while (s < end &&
+	       (s->vector != vm->vector || (s->ah != ANY && s->ah != ah)))
+		s++;
+	if (s == end || vm->sregs.cr0 & X86_CR0_PE ||
+	    (vm->sregs.cr0 & X86_CR0_NE && !vm->by_int))
+		return false;
+	if (vm->on[TRACE])
+		say("INT 0x%02x, AX 0x%04x\n", s->vector, (u16)vm->regs.rax);
+	s->serve(vm, s->number);
+	complete_io(vm);
+	KVM(vm->vcpu_fd, KVM_SET_SREGS, &vm->sregs);
+	KVM(vm->vcpu_fd, KVM_SET_REGS, &vm->regs);
+	return true;
+}
+
+/*
+ * KVM_RUN was interrupted, by a tick mostly. Move the clock of a PC's BIOS. See
+ * whether the guest jumps to itself: then it has ended, for no interrupt ever
+ * comes that would change that.
+ */
+static void handle_tick(struct vm *vm)
+{
+	u32 ticks = pc_ticks(vm);
+	u8 code[2] = { 0 };
+
+	get_registers(vm);
+	if (!(vm->sregs.cr0 & X86_CR0_PE))
+		memcpy(vm->mem + TICKS, &ticks, 4);
+	read_guest(vm, code_address(vm), code, 2);
+	if (code[0] != 0xeb || code[1] != 0xfe || stopped)
+		return;
+	vm->status = STATUS_OK;
+	vm->why = "it jumps to itself";
+}
+
+/*
+ * Print what the guest has written to the text screen of a PC: 25 rows of 80
+ * cells, which are a character and an attribute. The attributes 0 and 0xff show
+ * nothing, and are what a table of words looks like. Blanks at the end of a row
+ * are left out, and so are the last rows if they are blank. Where the image has
+ * been loaded there is no screen.
+ */
+static void show_screen(const struct vm *vm)
+{
+	const u8 *cell = vm->mem + SCREEN;
+	char text[25][80];
+	int rows = 0, columns[25] = { 0 };
+
+	if (vm->start < SCREEN + 2 * sizeof(text) && vm->end > SCREEN)
+		return;
+	for (int i = 0; i < 25 * 80; i++, cell += 2) {
+		bool blank = cell[0] == ' ' || cell[0] == 0 || cell[1] == 0 ||
+			     cell[1] == 0xff;
+
+		text[i / 80][i % 80] = blank ? ' ' : '.';
+		if (blank)
+			continue;
+		if (isprint(cell[0]))
+			text[i / 80][i % 80] = (char)cell[0];
+		rows = i / 80 + 1;
+		columns[i / 80] = i % 80 + 1;
+	}
+	for (int i = 0; i < rows; i++)
+		say("|%.*s\n", columns[i], text[i]);
+}
+
+/*
+ * Multiboot is how boot loaders start kernels in protected mode. Does the image
+ * have a header for that? Returns its version, 1 or 2; or 0; or 3 if it is
+ * version 2 and has a tag (type 3, 12 bytes) for an entry of its own.
+ */
+static unsigned multiboot(const struct vm *vm)
+{
+	u64 size = vm->image_size < 32768 ? vm->image_size : 32768;
+	u32 w[4];
+	bool two = false;
+
+	for (u64 i = 0; i + sizeof(w) <= size; i += 4) {
+		memcpy(w, vm->image + i, sizeof(w));
+		if (i < 8192 && w[0] == 0x1BADB002 && w[0] + w[1] + w[2] == 0)
+			return 1;
+		if (two && i % 8 == 0 && (u16)w[0] == 3 && w[1] == 12)
+			return 3;
+		if (w[0] == 0xE85250D6 && w[0] + w[1] + w[2] + w[3] == 0) {
+			two = i % 8 == 0;
+			size = i + w[2] < size ? i + w[2] : size;
+		}
+	}
+	return two ? 2 : 0;
+}
+
+/*
+ * The bits of the code at the image's entry, 0 for a flat one: an ELF file's
+ * class says it, but what Multiboot starts is 32-bit code in any case.
+ */
+static unsigned code_bits(const struct vm *vm)
+{
+	return vm->elf == 64 && multiboot(vm) % 3 ? 32 : vm->elf;
+}
+
+/*
+ * What a boot loader leaves in registers: in DL the drive, a floppy or a hard
+ * disk by its size; for Multiboot the version, and where it tells of the RAM.
+ */
+static void set_boot_registers(struct vm *vm, struct kvm_regs *regs)
+{
+	const u32 low = LOW_END / 1024, size = (u32)vm->mem_size - HIGH;
+	const u32 info1[] = { 0x41, low,  size / 1024, 0, 0,  0,         0,
+			      0,    0,    0,           0, 48, FREE + 52, 20,
+			      0,    0,    LOW_END,     0, 1,  20,        HIGH,
+			      0,    size, 0,           1 };
+	const u32 info2[] = { 96,   0, 4,    16, low,     size / 1024, 6, 64,
+			      24,   0, 0,    0,  LOW_END, 0,           1, 0,
+			      HIGH, 0, size, 0,  1,       0,           0, 8 };
+	unsigned version = 0;
+
+	if (vm->boot)
+		regs->rdx = vm->image_size > FLOPPY * SECTOR ? 0x80 : 0;
+	if (vm->path && vm->mode->bits == 32)
+		version = multiboot(vm);
+	if (version == 0)
+		return;
+	regs->rax = version == 1 ? 0x2BADB002 : 0x36D76289;
+	regs->rbx = FREE;
+	if (version == 1)
+		memcpy(vm->mem + FREE, info1, sizeof(info1));
+	else
+		memcpy(vm->mem + FREE, info2, sizeof(info2));
+}
+
+/* ===================================================================== 14 ===
  * Watching it run: --verbose, --trace, --step, --stats
  *
  * What the options show of a run that goes well.
@@ -1942,7 +2481,7 @@ static void show_stats(struct vm *vm)
 			say("KVM_EXIT_%s: %llu\n", exit_names[i], vm->exits[i]);
 }
 
-/* ===================================================================== 14 ===
+/* ===================================================================== 15 ===
  * Output in batches: --coalesce
  *
  * KVM can collect what the guest writes to port 0xE9 in a ring, instead of
@@ -1988,7 +2527,7 @@ static void drain_ring(struct vm *vm)
 	}
 }
 
-/* ===================================================================== 15 ===
+/* ===================================================================== 16 ===
  * The locked door
  *
  * Should a guest ever get control of this process, through a mistake in KVM or
@@ -2067,7 +2606,7 @@ static void lock_door(void)
 		warn("the guest is not locked in: seccomp");
 }
 
-/* ===================================================================== 16 ===
+/* ===================================================================== 17 ===
  * gdb
  *
  * gdb can start a program, and debug by its stdin and stdout:
@@ -2198,6 +2737,7 @@ static void open_gdb(struct vm *vm)
 	stdout = fopencookie(&gdb, "w", functions);
 	open_output(); /* for the new one */
 	vm->gdb = &gdb;
+	vm->input = NO_MORE; /* for the guest */
 }
 
 /* The registers that gdb knows, in its order. */

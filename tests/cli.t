@@ -63,11 +63,11 @@ refused 'missing image' 'none.bin: No such file' "$T/none.bin"
 refused 'a directory' "^simple-kvm: $T: Is a directory" "$T"
 : >"$T/empty"
 refused 'an empty file' "^simple-kvm: $T/empty: the file is empty" "$T/empty"
-zeroes 33 >"$T/33k"
+zeroes 929 >"$T/929k"
 for mode in -r ''; do
 	refused "'$mode': too large for real mode" \
-		'/33k: it ends at 0x10400, beyond real mode: try -s, -l$' \
-		${mode:+"$mode"} "$T/33k"
+		'/929k: it ends at 0xf0400, beyond real mode: try -s, -l$' \
+		${mode:+"$mode"} "$T/929k"
 done
 if [ "$(id -u)" = 0 ]; then
 	skip 'an unreadable file' 'root reads everything'
@@ -83,7 +83,7 @@ for pair in -r:--real -s:--protected -l:--long; do
 done
 
 # The largest images there may be, and a byte more: this begins with a HLT.
-for pair in -r32768 -s2060288 -p2060288 -l2060288; do
+for pair in -r950272 -s2060288 -p2060288 -l2060288; do
 	mode=${pair%"${pair#??}"} size=${pair#??}
 	{ printf '\364'; dd if=/dev/zero bs="$size" count=1 2>/dev/null; } \
 		>"$T/more"
@@ -94,7 +94,7 @@ for pair in -r32768 -s2060288 -p2060288 -l2060288; do
 	*) is "$mode: $size bytes" "$status $err" '0 ' ;;
 	esac
 	case $mode in
-	-r) message='0x10001, beyond real mode: try -s, -l' ;;
+	-r) message='0xf0001, beyond real mode: try -s, -l' ;;
 	*) message='0x1ff001, beyond 0x1ff000: try -m 3M' ;;
 	esac
 	refused "$mode: $size bytes and one more" "^simple-kvm: $T/more:\

@@ -21,14 +21,12 @@ bytes() {
 	printf "$format"
 }
 
-# program_header TYPE OFFSET ADDRESS FILESZ MEMSZ. The virtual address is not
-# looked at.
+# program_header TYPE OFFSET VIRTUAL PHYSICAL FILESZ MEMSZ.
 program_header() {
-	virtual=$((0x66666666))
 	if [ $class = 64 ]; then
-		bytes "4:$1" 4:5 "8:$2" 8:$virtual "8:$3" "8:$4" "8:$5" 8:1
+		bytes "4:$1" 4:5 "8:$2" "8:$3" "8:$4" "8:$5" "8:$6" 8:1
 	else
-		bytes "4:$1" "4:$2" 4:$virtual "4:$3" "4:$4" "4:$5" 4:5 4:1
+		bytes "4:$1" "4:$2" "4:$3" "4:$4" "4:$5" "4:$6" 4:5 4:1
 	fi
 }
 
@@ -42,6 +40,7 @@ elf() {
 	32) e_machine=3 e_phoff=52 e_phentsize=32 ;;
 	esac
 	word=$((class / 8)) ei_class=$((class / 32)) e_type=2 e_entry=$((0x8000)) e_phnum=2
+	p_vaddr=$((0x66666666)) p2_vaddr=$p_vaddr out_is=k
 	p_type=1 p_offset=$code_at p_paddr=$((0x8000)) p_filesz=5 p_memsz=5
 	p2_type=1 p2_offset=-1 p2_paddr=0 p2_filesz=1 p2_memsz=0
 	code='\260k\346\351\364XXX'
@@ -54,8 +53,10 @@ elf() {
 		bytes 2:$e_type 2:"$e_machine" 4:1 $word:$e_entry \
 			$word:"$e_phoff" $word:0 4:0 2:0 2:"$e_phentsize" \
 			2:$e_phnum 2:0 2:0 2:0
-		program_header $p_type "$p_offset" $p_paddr $p_filesz $p_memsz
-		program_header $p2_type $p2_offset $p2_paddr $p2_filesz $p2_memsz
+		program_header $p_type "$p_offset" "$p_vaddr" $p_paddr $p_filesz \
+			$p_memsz
+		program_header $p2_type $p2_offset "$p2_vaddr" $p2_paddr $p2_filesz \
+			$p2_memsz
 		# shellcheck disable=SC2059 # the format is the bytes
 		printf "$code"
 	} >"$T/elf"
@@ -87,7 +88,7 @@ loads() {
 	run $mode "$T/elf"
 	case $mode:$status$err in
 	-p*:3*': this KVM lacks it, '*) result 0 "$class-bit, $mode: $what" ;;
-	*) is "$class-bit${mode:+, }$mode: $what: runs" "$status $out$err" '0 k' ;;
+	*) is "$class-bit${mode:+, }$mode: $what: runs" "$status $out$err" "0 $out_is" ;;
 	esac
 }
 
@@ -268,9 +269,10 @@ done
 class=64 code_at=176
 mode=-l
 the_places
-for pair in '-r real mode' '-s protected mode' '-p 32-bit paging'; do
-	mode=${pair%% *}
-	refused 'not in this mode' "a 64-bit file cannot run in ${pair#* }"
+mode=-r
+refused 'not in this mode' 'a 64-bit file cannot run in real mode'
+for mode in -s -p; do
+	loads 'in a 32-bit mode'
 done
 mode=
 refused 'an e_entry that 32 bits do not hold' \
@@ -284,22 +286,65 @@ done
 mode=-l
 refused 'not in this mode' 'a 32-bit file cannot run in long mode'
 
-# Real mode has its stack below the image, and ends at 64 KiB, whatever its RAM.
+# Real mode has no tables, and ends below its stubs, whatever its RAM. CS reaches
+# 64 KiB.
 for mode in -r '-r -m 3G'; do
 	loads 'as it should be'
-	refused 'p_paddr: in the stack' \
-		"it begins at 0x7fff, below 0x8000: $link" p_paddr=$((0x7fff))
+	refused 'p_paddr: the result' "it begins at 0x4ff, below 0x500: $link" \
+		p_paddr=$((0x4ff))
+	loads 'p_paddr: above it' p_paddr=$((0x500)) e_entry=$((0x500))
 	loads 'p_paddr: up to 64 KiB' p_paddr=$((0xfffb)) e_entry=$((0xfffb))
-	for address in fffc 10000; do
-		end=$(printf 0x%x $((0x$address + 5)))
-		refused "p_paddr 0x$address" \
-			"it ends at $end, beyond real mode: try -s, -l" \
-			p_paddr=$((0x$address))
-	done
+	loads 'e_entry: the last that CS reaches' p_offset=$((code_at + 4)) \
+		p_filesz=1 p_memsz=1 p_paddr=$((0xffff)) e_entry=$((0xffff)) \
+		'code="XXXX\\364"' 'out_is='
+	refused 'e_entry: one more' 'its entry, 0x10000, is in no segment' \
+		p_paddr=$((0x10000)) e_entry=$((0x10000))
+	loads 'p_memsz: up to the stubs' p_memsz=$((0xf0000 - 0x8000))
 	refused 'p_memsz: a byte more' \
-		'it ends at 0x10001, beyond real mode: try -s, -l' \
-		p_memsz=32769
+		'it ends at 0xf0001, beyond real mode: try -s, -l' \
+		p_memsz=$((0xf0001 - 0x8000))
 done
+
+# the_virtual_entry: a virtual address leads to the physical one of its segment, of
+# the first if there are several; others are physical.
+the_virtual_entry() {
+	mode=$1
+	loads "$1: e_entry: virtual" p_vaddr=$((0xc0008000)) \
+		e_entry=$((0xc0008000))
+	loads "$1: e_entry: in the first of two" p_vaddr=$((0xc0008000)) \
+		e_entry=$((0xc0008000)) p2_vaddr=$((0xc0007000)) \
+		p2_paddr=$((0x9000)) p2_filesz=0 p2_memsz=$((0x2000)) \
+		p2_offset=0
+	refused "$1: e_entry: virtual, and beyond it" \
+		'its entry, 0xc0008005, is in no segment' \
+		p_vaddr=$((0xc0008000)) e_entry=$((0xc0008005))
+}
+class=32 code_at=116
+the_virtual_entry -s
+class=64 code_at=176
+the_virtual_entry -l
+
+# A 64-bit file with a Multiboot header has 32-bit code, unless it is of version 2
+# and has a tag for another entry. The header comes after the code.
+class=64 code_at=176
+start='\260k\346\351\364XXX'
+one='\2\260\255\033\0\0\0\0\376\117\122\344'
+two='\326\120\122\350\0\0\0\0\030\0\0\0\022\257\255\027\0\0\0\0\010\0\0\0'
+entry='\326\120\122\350\0\0\0\0\044\0\0\0\6\257\255\027\3\0\0\0\014\0\0\0'
+entry=$entry'\0\200\0\0\0\0\0\0\0\0\0\0\010\0\0\0'
+# efer WHAT WANT CODE [MODE]: EFER's bits, as a file with this code is set up.
+efer() {
+	elf code="'$3$(printf '%056d' 0 | tr 0 X)'"
+	# shellcheck disable=SC2086 # none or one
+	run ${4:-} -v "$T/elf"
+	is "$1" "$status $out $(sed -n 's/^simple-kvm:   EFER *0* *//p' "$T/err")" \
+		"0 k $2"
+}
+efer 'a 64-bit file without a header' '500 LME LMA' "$start"
+efer 'a 64-bit file with a Multiboot header' '' "$start$one"
+efer 'a 64-bit file with one of version 2' '' "$start$two"
+efer '...and with an entry in it' '500 LME LMA' "$start$entry"
+efer 'a 64-bit file with a Multiboot header, -l' '500 LME LMA' "$start$one" -l
 
 # What does not begin as an ELF file does is a flat image. Its first instruction,
 # 7f 44, jumps to 0x8046, in p_flags, which are not looked at: a HLT.

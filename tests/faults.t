@@ -66,13 +66,16 @@ guests() {
 	fi
 
 	# By INT, vector 13 comes without an error code.
-	[ "$mode" = -r ] && whose='there is no BIOS' || whose='nothing handles it'
+	case $mode in
+	-r) whose='AX is 0x0000, and there is no such service' ;;
+	*) whose='and nothing handles it' ;;
+	esac
 	run $mode "$GUESTS/int13$bits.bin"
 	is "$mode int13: status" "$status" 1
 	if is_pvm; then
 		like "$mode int13: where" "$err" "$at cd 0d "
 	else
-		like "$mode int13: why" "$err" "failed: INT 0x0d, and $whose\$"
+		like "$mode int13: why" "$err" "failed: INT 0x0d, $whose\$"
 		like "$mode int13: where, after the instruction" "$err" \
 			"$at \(66 \)*31 c0 "
 	fi

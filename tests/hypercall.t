@@ -160,7 +160,7 @@ hypercalls() {
 	flat '\260a\346\351\346\100\017\013' -l
 	is "$1: printf() before a fault: status" "$status" 1
 	is "$1: printf() before a fault" "$out" 'a[97]'
-	printf '\346\100\346\100\353\376' >"$T/flat.bin"
+	printf '\346\100\346\100\220\353\375' >"$T/flat.bin" # ...nop; jmp
 	status=0
 	timeout 60 "$SIMPLE_KVM" -l -t 1 "$T/flat.bin" >"$T/both" 2>&1 ||
 		status=$?
@@ -250,7 +250,7 @@ fi
 # as it was then: the last guest goes on, until a tick makes KVM_RUN fail.
 printf '\346\106\364' >"$T/much.bin"
 printf '\346\100\364' >"$T/little.bin"
-printf '\346\110\353\376' >"$T/flushed.bin"
+printf '\346\110\220\353\375' >"$T/flushed.bin"
 for guest in much little flushed; do
 	status=0
 	timeout 60 "$SIMPLE_KVM" -l "$T/$guest.bin" >/dev/full 2>"$T/err" ||

@@ -25,8 +25,9 @@ little() {
 # framed VECTOR SP WORD...: in the mode at hand, have the CPU enter the stub of
 # this vector as if the exception had pushed the words, from SP down.
 framed() {
+	[ "$bits" = 16 ] && stubs=0 || stubs=$((0xc00)) # in segment 0xf000
 	bytes=$(little 4 "$2" "$efer"
-		little 2 $((0xc00 + 4 * $1)) $(($# - 2))
+		little 2 $((stubs + 4 * $1)) $(($# - 2))
 		shift 2
 		little $((bits / 8)) "$@")
 	# shellcheck disable=SC2059 # the format is the bytes
@@ -149,7 +150,7 @@ mode=-r bits=16
 framed 0 0 0x2 0 0x600
 like '-r, the end of the stack segment: RSP' "$err" ' RSP 0000000000000000 '
 like '-r, the end of the stack segment: the stack' "$err" \
-	'stack, from 0x0 up: 0c00 0000 0c04 0000 '
+	'stack, from 0x0 up: 0000 f000 0004 f000 '
 framed 0 0x12340004 0x7 0x6 0x2 0 0x600
 like '-r, more than 16 bits of ESP: what a frame does not change' "$err" \
 	' RSP 0000000012340000 '
@@ -315,7 +316,7 @@ fault 0m "KVM_EXIT_MMIO (6): a 1-byte read from address 0x140000000,\
 # ----------------------------------------------------- names and error codes
 
 # The 256 vectors lead to as many stubs. Past the named ones all are the same.
-mode=-r bits=16
+mode=-s bits=32
 cat >"$T/names" <<'N'
 0, #DE divide error
 1, #DB debug exception
@@ -325,20 +326,20 @@ cat >"$T/names" <<'N'
 5, #BR BOUND range exceeded
 6, #UD invalid opcode
 7, #NM device not available
-8, #DF double fault
+8, #DF double fault, error code 0x2: vector 0x0 IDT
 9, coprocessor segment overrun
-10, #TS invalid TSS
-11, #NP segment not present
-12, #SS stack-segment fault
-13, #GP general protection
-14, #PF page fault, error code 0x0: read of a page that is not present; CR2 is 0x0 (the interrupt vectors of real mode)
+10, #TS invalid TSS, error code 0x2: vector 0x0 IDT
+11, #NP segment not present, error code 0x2: vector 0x0 IDT
+12, #SS stack-segment fault, error code 0x2: vector 0x0 IDT
+13, #GP general protection, error code 0x2: vector 0x0 IDT
+14, #PF page fault, error code 0x2: write to a page that is not present; CR2 is 0x0 (the interrupt vectors of real mode)
 15, reserved
 16, #MF x87 floating-point error
-17, #AC alignment check
+17, #AC alignment check, error code 0x2: vector 0x0 IDT
 18, #MC machine check
 19, #XM SIMD floating-point exception
 20, #VE virtualization exception
-21, #CP control protection exception
+21, #CP control protection exception, error code 0x2: vector 0x0 IDT
 22, reserved
 23, reserved
 24, reserved
@@ -353,14 +354,14 @@ cat >"$T/names" <<'N'
 255, reserved
 N
 while IFS=, read -r v _; do
-	framed "$v" 0x8000 0x2 0 0x600 </dev/null
+	framed "$v" 0x6000 0x2 0x8 0x600 0x2 </dev/null
 	sed -n '1s/^simple-kvm: the guest failed: exception //p' "$T/err"
 done <"$T/names" >"$T/got"
 is 'the names of exceptions' "$(cat "$T/got")" "$(cat "$T/names")"
 # There is no stub, nor a vector, after the last:
-# movw $0x1000, 0x400; movw $0xeee6, 0x1000; jmp 0x1000
-printf '\307\6\0\4\0\20\307\6\0\20\346\356\351\361\217' >"$T/last"
-run -r "$T/last"
+# movw $0xeee6, 0x1000; jmp 0x1000
+printf '\146\307\5\0\20\0\0\346\356\351\362\217\377\377' >"$T/last"
+run -s "$T/last"
 like 'after the last stub' "$err" \
 	' a 1-byte write of 0x0 to port 0xee, which is not there$'
 
@@ -397,7 +398,7 @@ for pair in -r16 -l64; do
 	[ "$mode" = -r ] && frame='0x2 0' || frame='0x10 0x6000 0x2 0x8'
 	# shellcheck disable=SC2086 # words
 	framed 0x21 0x6000 0x21cd $frame $((here + 2))
-	like "$mode: after INT 0x21" "$err" 'failed: INT 0x21, and '
+	like "$mode: after INT 0x21" "$err" 'failed: INT 0x21, '
 	# shellcheck disable=SC2086 # words
 	framed 0x22 0x6000 0x21cd $frame $((here + 2))
 	like "$mode: after another INT" "$err" 'failed: exception 34, reserved$'

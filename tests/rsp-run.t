@@ -106,13 +106,20 @@ stops() {
 		guest=
 	fi
 
-	# What enters a stub is told by its vector: int $1; jmp to that of #MF.
-	if [ "$mode" = -r ]; then
+	# What enters a stub is told by its vector: int $1; jmp to that of #DE, or
+	# of #MF, which in real mode is a BIOS's.
+	case $mode in
+	-r)
 		session M8000,2:cd01 c
 		is "$mode: INT 1" "$(reply 2)" S05
-		session M8000,3:e93d8c c
+		session M8000,5:ea000000f0 c
+		is "$mode: #DE" "$(reply 2)" S08 ;;
+	*)
+		session M8000,5:e93b8cffff c
 		is "$mode: #MF" "$(reply 2)" S08
-	fi
+		session M8000,5:e9478cffff c
+		is "$mode: #XM" "$(reply 2)" S08 ;;
+	esac
 
 	guest=bp
 	session c c

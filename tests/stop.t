@@ -31,7 +31,7 @@ stopped_in() {
 	like "$mode --timeout: message" "$err" \
 		'^simple-kvm: the guest stopped: its time is over (--timeout)$'
 	like "$mode --timeout: where it was" "$err" \
-		'^simple-kvm: at address 0x80[0-9a-f]* (the image): eb fe '
+		'^simple-kvm: at address 0x80[0-9a-f]* (the image): \(90 eb\|eb fd\) '
 	like "$mode --timeout: registers" "$err" '^simple-kvm: .*  RIP 0'
 }
 each_mode --timeout stopped_in

@@ -48,17 +48,18 @@ for pair in '0x600\0\6' '0x604\4\6' '0xc00\0\14' '0xc02\2\14'; do
 	is "$what: status" "$status" 0
 	is "$what: no word of an exception" "$err" ''
 done
-# mov $0xf4, the opcode of HLT, to where a stub is, and jump there.
-flat '\306\006\0\14\364\351\370\213' -r
+# mov $0xf4, the opcode of HLT, to where a stub is, and jump there: mov $0xf000,
+# %ax; mov %ax, %ds; movb $0xf4, 0x40; ljmp $0xf000, $0x40
+flat '\270\0\360\216\330\306\006\100\0\364\352\100\0\0\360' -r
 is 'HLT in place of a stub: status' "$status" 0
 is 'HLT in place of a stub: no word of an exception' "$err" ''
-# Interrupt 0x21 becomes the guest's own: movw $0x8009, 0x84; int $0x21; hlt.
+# Interrupt 0x21 becomes the guest's own: movl $0x800c, 0x84; int $0x21; hlt.
 # Its handler prints an o, and returns.
-flat '\307\006\204\0\011\200\315\041\364\260o\346\351\317' -r
+flat '\146\307\006\204\0\014\200\0\0\315\041\364\260o\346\351\317' -r
 is 'an INT of its own: status' "$status" 0
 is 'an INT of its own: output' "$out" o
 # The same, but the handler halts.
-flat '\307\006\204\0\011\200\315\041\220\364' -r
+flat '\146\307\006\204\0\014\200\0\0\315\041\220\364' -r
 is "a handler's HLT: status" "$status" 0
 is "a handler's HLT: no word of an exception" "$err" ''
 # In protected mode the gate of interrupt 0x21 is at 0x1108: movw $0x8010, 0x1108;
@@ -75,16 +76,16 @@ for mode in -r -s -l; do
 done
 
 # Another port, from a stub's place: movw $0x99e6, 0xc04; jmp 0xc04
-flat '\307\6\4\14\346\231\351\373\213' -r
+flat '\146\307\5\4\14\0\0\346\231\351\366\213\377\377' -s
 told "another port in a stub's place" '.* a 1-byte write of 0x0 to port 0x99'
-# The stubs' port from where a stub is as an offset: ljmp $0x800, $0xc04
+# The stubs' port from where a stub is as an offset: ljmp $0x800, $0x84
 {
-	printf '\352\4\14\0\10'
-	dd if=/dev/zero bs=3071 count=1 2>/dev/null
+	printf '\352\204\0\0\10'
+	dd if=/dev/zero bs=127 count=1 2>/dev/null
 	printf '\346\356'
 } >"$T/out.bin"
 run -r "$T/out.bin"
-told "the stubs' port at 0x800:0xc04" '.* a 1-byte write of 0x0 to port 0xee'
+told "the stubs' port at 0x800:0x84" '.* a 1-byte write of 0x0 to port 0xee'
 # An access to memory from a stub's place. What KVM says of it has the number of
 # the stubs' port where that would be: mov $0xee0000, %ebx;
 # movw $0x0388, 0xc04 (mov %al, (%ebx)); jmp 0xc04
@@ -103,9 +104,9 @@ like 'CS is 0800, DIV: where' "$err" \
 	'^simple-kvm: at address 0x8007 (the image): f7 f1'
 like 'CS is 0800, DIV: CS' "$err" '  CS  0800 base 00008000 limit 0000ffff'
 like 'CS is 0800, DIV: RIP' "$err" '  RIP 0000000000000007'
-# ljmp $0x800, $5; int $0x10
-flat '\352\5\0\0\10\315\020' -r
-told 'CS is 0800, INT' 'INT 0x10, and there is no BIOS$'
+# ljmp $0x800, $5; int $0x21
+flat '\352\5\0\0\10\315\041' -r
+told 'CS is 0800, INT' 'INT 0x21, AX is 0x0000, and there is no such service$'
 like 'CS is 0800, INT: where' "$err" '^simple-kvm: at address 0x8007 '
 # With all of ESP in use: mov $0x12348000, %esp; ud2
 flat '\146\274\0\200\064\022\017\013' -r
@@ -129,6 +130,8 @@ for mode in -s -p; do
 		'  CS  000c base 00008000 limit 00000fff type 11 dpl 0 32-bit'
 	run $mode -t 20 "$GUESTS/gdttrick32.bin"
 	case $err,${BACKEND:-} in
+	*,svm)
+		skip "$mode, a segment that wraps" 'QEMU makes no INT there' ;;
 	*KVM_EXIT_INTERNAL_ERROR*,)
 		like "$mode, a segment that wraps" "$err" \
 			'at address 0x80[0-9a-f]* (the image): cd 30 ' ;;
@@ -167,10 +170,13 @@ interrupt() {
 	status=0
 	"$SIMPLE_KVM" "$1" -t 20 "$T/flat.bin" 2>"$T/err" || status=$?
 	{ read -r why; read -r where; } <"$T/err"
+	case $1,$2 in # what a BIOS serves
+	-r,1[0-36-9] | -r,15 | -r,1a) return ;;
+	esac
 	if [ $n -lt 8 ]; then
 		told="exception $n, "
 	else
-		told="INT 0x$2, and $3,"
+		told="INT 0x$2, $3,"
 	fi
 	case $status,$why,$where in
 	"1,simple-kvm: the guest failed: $told"*' 0x8002 ('*) ;;
@@ -180,6 +186,7 @@ interrupt() {
 	esac || echo "INT 0x$2: $status, $why, $where" >>"$T/wrong"
 }
 
+service='AX is 0x0000, and there is no such service'
 # Under kvm-pvm INTs from 0x80 up never leave KVM_RUN in real mode.
 flat '\315\200' -r -t 1
 case $status,${BACKEND:-} in
@@ -191,7 +198,7 @@ case $status,${BACKEND:-} in
 	upper=
 	;;
 *)
-	told '-r: INT 0x80' 'INT 0x80, and there is no BIOS$'
+	told '-r: INT 0x80' "INT 0x80, $service\$"
 	upper=' 8 9 a b c d e f'
 	;;
 esac
@@ -201,10 +208,10 @@ case $SANITIZER${BACKEND_PARAMS:-} in
 *=1) low='0 2 4 6 8 a c e' ;;
 *) low='1 3 5 7 9 b d f' ;;
 esac
-interrupts -r "0 1 2 3 4 5 6 7$upper" "$low" 'there is no BIOS'
+interrupts -r "0 1 2 3 4 5 6 7$upper" "$low" "$service"
 for mode in -s -p -l; do
 	need_mode $mode "$mode: INT" || continue
-	interrupts $mode '0 1 8 f' '0 d f' 'nothing handles it'
+	interrupts $mode '0 1 8 f' '0 d f' 'and nothing handles it'
 done
 
 # What raises the same vectors without an INT is an exception: int3, into, bound.

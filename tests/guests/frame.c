@@ -29,6 +29,7 @@ __asm__("leave:\n"
 	"1:	lodsw\n"
 	"	pushw %ax\n"
 	"	loop 1b\n"
+	"	pushw $0xf000\n"
 	"	pushw (image_end + 8)\n"
 #else
 	"	mov image_end, %esp\n"
@@ -64,7 +65,7 @@ __asm__("leave:\n"
 	"	mov $0xd1d1d1d1, %edi\n"
 	"	mov $0xb9b9b9b9, %ebp\n"
 #if MODE == 16
-	"	retw\n");
+	"	lretw\n");
 #else
 	"	ret\n");
 #endif

@@ -7,6 +7,6 @@
 int main(void)
 {
 	print("prompt> ");
-	for (;;)
-		;
+	for (;;) /* a jump to itself would end the run */
+		__asm__ volatile("nop");
 }

@@ -6,6 +6,6 @@
 int main(void)
 {
 	print("spinning\n");
-	for (;;)
-		;
+	for (;;) /* a jump to itself would end the run */
+		__asm__ volatile("nop");
 }
