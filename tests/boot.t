@@ -160,10 +160,10 @@ is 'low memory is cleared, and 10,000 calls: status' "$status $err" '0 '
 is 'low memory is cleared, and 10,000 calls: output' \
 	"$(printf '%s' "$out" | tr -d . | wc -c) ${#out}" '0 10000'
 # A stack at an odd address, and at 0: mov $0xff01, %sp (or 0); mov $0x0e78, %ax;
-# int $0x10; jmp to itself
+# int $0x10; hlt
 for sp in '\001\377' '\0\0'; do
 	# shellcheck disable=SC2059 # the format is the bytes
-	printf "\\274$sp\\270\\170\\016\\315\\020\\353\\376" >"$T/flat"
+	printf "\\274$sp\\270\\170\\016\\315\\020\\364" >"$T/flat"
 	run -r -t 20 "$T/flat"
 	is "SP $sp" "$status $out" '0 x'
 done

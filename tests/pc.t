@@ -145,8 +145,12 @@ run -s "$T/image"
 like 'a header at the end of 32 KiB, version 2' "$out" '^36d76289 '
 moved "$GUESTS/multiboot2x32.bin" 32763
 no_header 'beyond 32 KiB, version 2'
-run_for_a_time -l "$GUESTS/multiboot2x32.bin"
-unlike 'not in long mode' "$out" '^36d76289'
+if [ "${BACKEND:-}" = vmx ]; then
+	skip 'not in long mode' 'the code may loop, and that would stop Bochs'
+else
+	run_for_a_time -l "$GUESTS/multiboot2x32.bin"
+	unlike 'not in long mode' "$out" '^36d76289'
+fi
 
 # ---------------------------------------------------------------------------- words
 

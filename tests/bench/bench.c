@@ -16,6 +16,10 @@
  * A launch is timed from before its process is made until it is gone. Its exit
  * status and the length of its output are checked each time.
  *
+ * A second table tells where the time of a launch goes: it is stopped at each
+ * system call, and the time from stop to stop is added to that call, or to the
+ * program in between. What a stop itself costs is measured, and subtracted.
+ *
  * ROUNDS is how often all of that is done; 1, if it is not told, takes less
  * than a minute. The exit status is 0 if all could be measured, whether or not
  * an aim is met.
@@ -24,6 +28,7 @@
 #include <err.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/kvm.h>
 #include <spawn.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -32,6 +37,8 @@
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/user.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -42,6 +49,9 @@ enum {
 	BATCHES = 10,   /* of launches two at a time... */
 	BATCH = 40,     /* ...each of so many */
 	LOOKS = 15,     /* launches whose memory or page faults are looked at */
+	LOADS = 9,      /* launches with a large image... */
+	MIB = 256,      /* ...of this size */
+	TRACES = 60,    /* launches that are stopped at each system call */
 	GREETING = 14,  /* bytes: what the built-in guest writes */
 	OUTS = 100000,  /* bytes: what the image of that name writes */
 };
@@ -59,13 +69,14 @@ struct series {
 	double (*measure)(const struct subject *); /* launches it once... */
 	int launches;                              /* ...or so many times */
 	int rounds;
-	struct subject *subjects[5]; /* NULL behind the last */
+	struct subject *subjects[6]; /* NULL after the last */
 };
 
 static const char *simple_kvm, *yardstick, *guest, *outs;
 static int rounds = 1;
-static int out;     /* the file for the output: a real one, without a name */
-static int nowhere; /* for what they say besides: where it costs nothing */
+static int out;        /* the file for the output: a real one, without a name */
+static int nowhere;    /* for what they say besides: where it costs nothing */
+static char large[40]; /* the name of the large image: a file without one */
 static posix_spawn_file_actions_t files; /* which gives a launch these two */
 
 /* Seconds on a clock that nobody sets. */
@@ -383,7 +394,7 @@ static void bench_launches(void)
 
 	in_turn(&s);
 	row("launch of -l / floor, ms", ratio, &builtin, &floor, s.rounds,
-	    1.15);
+	    1.12);
 	row("floor with madvise / floor, ms", ratio, &merged, &floor, s.rounds,
 	    0);
 	row("launch of IMAGE / floor, ms", ratio, &file, &floor, s.rounds, 0);
@@ -414,20 +425,45 @@ static void bench_outs(void)
 	struct subject bare = SUBJECT(0, yardstick, "bare", outs);
 	struct subject flush = SUBJECT(OUTS, yardstick, "flush", outs);
 	struct subject coalesce = SUBJECT(OUTS, simple_kvm, "-l", "-c", outs);
+	struct subject ring = SUBJECT(0, yardstick, "ring", outs);
 	const struct series s = {
 		.what = "100,000 OUTs",
 		.measure = launch,
 		.launches = 1,
 		.rounds = RUNS * rounds,
-		.subjects = { &coalesce, &plain, &bare, &flush },
+		.subjects = { &coalesce, &plain, &bare, &flush, &ring },
 	};
 
 	in_turn(&s);
 	row("100,000 OUTs / bare loop, ms", ratio, &plain, &bare, s.rounds,
-	    1.02);
+	    1.04);
 	row("  / each written at once, ms", ratio, &plain, &flush, s.rounds, 0);
+	row("  --coalesce / bare ring, ms", ratio, &coalesce, &ring, s.rounds,
+	    1.10);
 	row("  --coalesce / without, ms", ratio, &coalesce, &plain, s.rounds,
-	    0.25);
+	    0);
+}
+
+/* A large image, next to a file that is read. */
+static void bench_image(void)
+{
+	struct subject image =
+		SUBJECT(0, simple_kvm, "-l", "-m", "512M", large);
+	struct subject file = SUBJECT(0, yardstick, "read", large);
+	struct series s = {
+		.what = "a large image",
+		.measure = launch,
+		.launches = 1,
+		.rounds = LOADS * rounds,
+		.subjects = { &image, &file },
+	};
+
+	in_turn(&s);
+	row("image of 256 MiB / read, ms", ratio, &image, &file, s.rounds,
+	    1.25);
+	s.measure = peak_memory;
+	in_turn(&s);
+	row("  its peak memory, KiB", ratio, &image, &file, s.rounds, 1.05);
 }
 
 /* What a launch takes besides time. */
@@ -453,11 +489,168 @@ static void bench_memory(void)
 	    0);
 }
 
+/* The parts of a launch. */
+enum { START, CREATE_VM, CREATE_VCPU, SET_UP, OTHER, PROGRAM, RUN, END, PARTS };
+static const char *const part_names[PARTS] = {
+	"start of the process",
+	"KVM_CREATE_VM",
+	"KVM_CREATE_VCPU",
+	"other calls of the set-up",
+	"other system calls",
+	"the program itself",
+	"KVM_RUN",
+	"end of the process",
+};
+
+/* Which part a system call is, that a stopped process is about to make. */
+static int part_of(pid_t pid)
+{
+	struct user_regs_struct regs;
+
+	if (ptrace(PTRACE_GETREGS, pid, 0, &regs))
+		host_error("PTRACE_GETREGS");
+	if (regs.orig_rax == SYS_exit_group)
+		return END;
+	if (regs.orig_rax != SYS_ioctl)
+		return OTHER;
+	switch (regs.rsi) {
+	case KVM_CREATE_VM:
+		return CREATE_VM;
+	case KVM_CREATE_VCPU:
+		return CREATE_VCPU;
+	case KVM_RUN:
+		return RUN;
+	}
+	return SET_UP;
+}
+
+/* Let a stopped process run to its next stop. Returns whether there was one. */
+static bool run_to_stop(pid_t pid, double *time, double stop)
+{
+	double begin = now();
+	int status;
+
+	if (ptrace(PTRACE_SYSCALL, pid, 0, 0) ||
+	    waitpid(pid, &status, 0) != pid)
+		host_error("PTRACE_SYSCALL");
+	*time += now() - begin - stop;
+	return WIFSTOPPED(status);
+}
+
+/*
+ * Start a program that stops before its first instruction; or with NULL one
+ * that makes the same call again and again.
+ */
+static pid_t start_traced(const struct subject *s)
+{
+	int status;
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		dup2(out, STDOUT_FILENO);
+		dup2(nowhere, STDERR_FILENO);
+		ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+		if (s)
+			execv(s->args[0], (char *const *)s->args);
+		raise(SIGSTOP);
+		for (int i = 0; i < 200; i++)
+			syscall(SYS_getppid);
+		_exit(0);
+	}
+	if (waitpid(pid, &status, 0) != pid || !WIFSTOPPED(status))
+		host_error("a traced process");
+	return pid;
+}
+
+/* Seconds that a stop at a system call, on the way in or out, costs by itself. */
+static double cost_of_stop(void)
+{
+	pid_t pid = start_traced(NULL);
+	double time = 0;
+	int n = 0;
+
+	while (run_to_stop(pid, &time, 0))
+		n++;
+	return time / n;
+}
+
+/* Trace a launch, and add the time of each part to its row, at round n. */
+static void trace_launch(const struct subject *s, double *parts[PARTS], int n,
+			 double stop)
+{
+	double time[PARTS] = { 0 };
+	double begin = now();
+	pid_t pid = start_traced(s);
+	int part;
+
+	time[START] = now() - begin;
+	while (run_to_stop(pid, &time[PROGRAM], stop)) { /* on the way in */
+		part = part_of(pid);
+		if (!run_to_stop(pid, &time[part], stop)) /* and out */
+			break;
+	}
+	for (int i = 0; i < PARTS; i++)
+		parts[i][n] = time[i] > 0 ? time[i] * 1e6 : 0;
+}
+
+/* Where the time of a launch goes, in microseconds. */
+static void bench_parts(void)
+{
+	const struct subject builtin = SUBJECT(GREETING, simple_kvm, "-l");
+	const struct subject floor = SUBJECT(GREETING, yardstick);
+	double *of_builtin[PARTS], *of_floor[PARTS], stop = cost_of_stop();
+	int n = TRACES * rounds;
+
+	for (int i = 0; i < PARTS; i++) {
+		of_builtin[i] = calloc((size_t)n, sizeof(double));
+		of_floor[i] = calloc((size_t)n, sizeof(double));
+		if (!of_builtin[i] || !of_floor[i])
+			host_error("calloc");
+	}
+	for (int i = 0; i < n; i++) {
+		trace_launch(&builtin, of_builtin, i, stop);
+		trace_launch(&floor, of_floor, i, stop);
+	}
+	printf("\n%-30s %9s %9s\n", "Parts of a launch, us", "-l", "floor");
+	for (int i = 0; i < PARTS; i++) {
+		printf("%-30s %9.0f %9.0f\n", part_names[i],
+		       find_spread(of_builtin[i], n).median,
+		       find_spread(of_floor[i], n).median);
+		free(of_builtin[i]);
+		free(of_floor[i]);
+	}
+}
+
+/* Make the large image: a HLT, and bytes that no page has twice. */
+static void make_image(void)
+{
+	static unsigned char chunk[1 << 20];
+	char name[] = "/tmp/bench-image.XXXXXX";
+	unsigned random = 1;
+	int fd = mkostemp(name, O_CLOEXEC);
+
+	if (fd < 0 || unlink(name))
+		host_error(name);
+	for (int i = 0; i < MIB; i++) {
+		for (size_t j = 0; j < sizeof(chunk); j++)
+			chunk[j] =
+				(unsigned char)((random = random * 1103515245 +
+							  12345) >>
+						16);
+		if (i == 0)
+			chunk[0] = 0xf4;
+		if (write(fd, chunk, sizeof(chunk)) != sizeof(chunk))
+			host_error("write");
+	}
+	snprintf(large, sizeof(large), "/proc/%d/fd/%d", getpid(), fd);
+}
+
 /* Open what the programs write to. */
 static void open_files(void)
 {
 	char name[] = "/tmp/bench.XXXXXX";
 
+	make_image();
 	out = mkostemp(name, O_CLOEXEC);
 	nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
 	if (out < 0 || unlink(name) || nowhere < 0 ||
@@ -473,9 +666,9 @@ static void print_heading(void)
 	printf("Medians of A, of B and of the pairs' A / B or A - B. Half of "
 	       "the pairs lie\nbetween the quartiles. Launches: %d of each, %d "
 	       "two at a time, %d of 100,000\nOUTs, %d for memory and page "
-	       "faults.\n\n",
+	       "faults, %d with a large image, %d for the parts.\n\n",
 	       LAUNCHES * rounds, BATCHES * BATCH * rounds, RUNS * rounds,
-	       LOOKS * rounds);
+	       LOOKS * rounds, LOADS * rounds, TRACES * rounds);
 	printf("%-30s %7s %7s %7s %-12s %-6s %s\n", "A / B, or A - B", "A", "B",
 	       "result", "quartiles", "aim", "met");
 	fflush(stdout);
@@ -497,6 +690,8 @@ int main(int argc, char *argv[])
 	bench_launches();
 	bench_two();
 	bench_outs();
+	bench_image();
 	bench_memory();
+	bench_parts();
 	return 0;
 }

@@ -10,6 +10,9 @@
  *	yardstick madvise       the same, and offers its RAM to KSM for merging
  *	yardstick bare IMAGE    a flat image; drops its output
  *	yardstick flush IMAGE   a flat image; writes each byte at once
+ *	yardstick ring IMAGE    a flat image; KVM collects its output in a ring,
+ *	                        which is dropped when it is full
+ *	yardstick read FILE     no guest: the file is read into memory
  *
  * Failures show in the exit status alone: it is 0 if, and only if, the guest
  * halted with 42 in RAX and in memory, and the output could be written.
@@ -21,6 +24,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Guest physical memory, as in simple-kvm.c. */
@@ -35,9 +39,9 @@ enum layout {
 
 /* The bits that headers lack, and what KVM shares of a vCPU. */
 enum { PRESENT = 1, RW = 2, USER = 4, PS = 128, LME = 1 << 8, LMA = 1 << 10 };
-enum { RUN_SIZE = 2 * 4096 }; /* struct kvm_run, and the page of I/O data */
+enum { RUN_SIZE = 3 * 4096 }; /* struct kvm_run, a page of I/O data, the ring */
 
-_Static_assert(sizeof(struct kvm_run) <= RUN_SIZE / 2, "kvm_run is one page");
+_Static_assert(sizeof(struct kvm_run) <= 4096, "kvm_run is one page");
 
 extern const uint8_t guest64[], guest64_end[];
 
@@ -45,6 +49,7 @@ static uint8_t output[1 << 16];
 
 static int vm, vcpu;
 static struct kvm_run *run;
+static struct kvm_coalesced_mmio_ring *ring;
 static uint8_t *mem;
 
 /* Make a machine with its RAM, which is offered to KSM if merge is set. */
@@ -172,6 +177,45 @@ static void run_and_flush(void)
 			_exit(3);
 }
 
+/* Have KVM collect what goes to port 0xE9. Ends with 3 if it cannot. */
+static void open_ring(void)
+{
+	struct kvm_coalesced_mmio_zone zone = { 0xE9, 1, { .pio = 1 } };
+
+	if (ioctl(vm, KVM_CHECK_EXTENSION, KVM_CAP_COALESCED_MMIO) != 2 ||
+	    !ioctl(vm, KVM_CHECK_EXTENSION, KVM_CAP_COALESCED_PIO) ||
+	    ioctl(vm, KVM_REGISTER_COALESCED_MMIO, &zone))
+		_exit(3);
+	ring = (void *)((uint8_t *)run + 2 * 4096);
+}
+
+/* The loop for that: an exit for I/O means that the ring is full. */
+static void run_ring(void)
+{
+	while (run_to_io())
+		ring->first = ring->last;
+}
+
+/* Read a file into memory of its size. */
+static void read_file(const char *path)
+{
+	int fd = open(path, O_RDONLY);
+	struct stat st;
+	size_t size, done = 0;
+	ssize_t n = 1;
+
+	if (fstat(fd, &st))
+		_exit(2);
+	size = (size_t)st.st_size;
+	mem = mmap(NULL, size, PROT_READ | PROT_WRITE,
+		   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (mem == MAP_FAILED)
+		_exit(3);
+	for (; done < size && n > 0; done += (size_t)n)
+		n = read(fd, mem + done, size - done);
+	_exit(done == size ? 0 : 2);
+}
+
 /* Whether the guest failed to halt with 42 in RAX and in memory. */
 static int wrong(void)
 {
@@ -184,15 +228,21 @@ static int wrong(void)
 
 int main(int argc, char *argv[])
 {
+	if (argc > 2 && !strcmp(argv[1], "read"))
+		read_file(argv[2]);
 	create_vm(argc == 2);
 	create_vcpu();
+	if (argc > 2 && !strcmp(argv[1], "ring"))
+		open_ring();
 	load(argc < 3 ? NULL : argv[2]);
 	build_tables();
 	enter_long_mode();
 	if (argc < 3)
 		run_and_collect();
-	else if (argv[1][0] == 'b')
+	else if (!strcmp(argv[1], "bare"))
 		run_bare();
+	else if (!strcmp(argv[1], "ring"))
+		run_ring();
 	else
 		run_and_flush();
 	_exit(wrong());

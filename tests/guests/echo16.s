@@ -5,6 +5,7 @@
 	.globl	_start
 	.set	moved, 0x7c00 - 0x8000	# it is linked there, and runs here
 _start:
+	sti				# or Bochs would stop at the end
 	mov	$(prompt + moved), %si
 	call	print
 	mov	$0x600, %di
