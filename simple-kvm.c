@@ -110,33 +110,38 @@ enum layout {
 	MOST_RAM = 0xc0000000, /* 3 GiB: PCs have devices above */
 };
 
-/* What the first half uses of the second, by the number of the chapter. */
+/*
+ * What the first half uses of the second: so these are its contents, by the
+ * number of the chapter.
+ */
 struct vm;
-static double now(void);                  /*  9: a clock, in seconds */
-static void catch_signals(struct vm *vm); /*  9: ^C, --timeout, the tick */
+/* clang-format off */
+static double now(void);                         /*  9: a clock, in seconds */
+static void catch_signals(struct vm *vm);        /*  9: ^C, --timeout, ticks */
 static void parse_options(struct vm *vm, int argc, char *argv[]); /* 10 */
-static u64 load_elf(struct vm *vm);  /* 11: ELF files */
-static u64 copy_pipe(struct vm *vm); /* 11: images from pipes */
+static u64 load_elf(struct vm *vm);              /* 11: ELF files */
+static u64 copy_pipe(struct vm *vm);             /* 11: images from pipes */
 static void build_idt(struct vm *vm, struct kvm_sregs *sregs); /* 12 */
-static void report(struct vm *vm, int status);  /* 12: why it died, and where */
-static void explain_halt(struct vm *vm);        /* 12: why it ended */
-static unsigned code_bits(const struct vm *vm); /* 13: of the image */
-static bool is_boot_sector(const struct vm *vm); /* 13: is the image one? */
+static void report(struct vm *vm, int status);   /* 12: why it died, where */
+static void explain_halt(struct vm *vm);         /* 12: why it ended so */
+static unsigned code_bits(const struct vm *vm);  /* 13: by its Multiboot */
+static bool is_boot_sector(const struct vm *vm); /* 13: as a PC boots it */
 static void set_boot_registers(struct vm *vm, struct kvm_regs *regs); /* 13 */
 static void serial_port(struct vm *vm, u8 *data, u32 size); /* 13: COM1 */
-static void ignore(struct vm *vm, u8 *data, u32 size); /* 13: devices of a PC */
-static bool serve_bios(struct vm *vm);                 /* 13: INT n */
-static void handle_tick(struct vm *vm);       /* 13: a jump to itself */
-static void show_screen(const struct vm *vm); /* 13: the text screen */
-static void show_machine(struct vm *vm);      /* 14: --verbose */
-static void show_exit(struct vm *vm);         /* 14: --trace */
-static bool show_step(struct vm *vm);         /* 14: --step */
-static void show_stats(struct vm *vm);        /* 14: --stats */
-static void coalesce_console(struct vm *vm);  /* 15: --coalesce */
-static void drain_ring(struct vm *vm);        /* 15: what it has collected */
-static void lock_door(void);                  /* 16: no more system calls */
-static void open_gdb(struct vm *vm);          /* 17: --gdb */
-static void serve_gdb(struct vm *vm);         /* 17: its run */
+static void ignore(struct vm *vm, u8 *data, u32 size);      /* 13: devices */
+static bool serve_bios(struct vm *vm);           /* 13: INT n in real mode */
+static void handle_tick(struct vm *vm);          /* 13: a jump to itself */
+static void show_screen(const struct vm *vm);    /* 13: the text screen */
+static void show_machine(struct vm *vm);         /* 14: --verbose */
+static void show_exit(struct vm *vm);            /* 14: --trace */
+static bool show_step(struct vm *vm);            /* 14: --step */
+static void show_stats(struct vm *vm);           /* 14: --stats */
+static void coalesce_console(struct vm *vm);     /* 15: --coalesce */
+static void drain_ring(struct vm *vm);           /* 15: what it collected */
+static void lock_door(void);                     /* 16: no more calls */
+static void open_gdb(struct vm *vm);             /* 17: --gdb */
+static void serve_gdb(struct vm *vm);            /* 17: its run */
+/* clang-format on */
 
 /* ====================================================================== 2 ===
  * x86: page-table entries, segment descriptors
@@ -473,8 +478,8 @@ static u64 physical_address(struct vm *vm, u64 linear)
 /*
  * From a guest virtual to a host virtual address: where we find what is at a
  * linear address of the guest's. It is valid to the end of its page of 4 KiB.
- * Returns NULL if no RAM is there. This takes microseconds: call it once a page,
- * not once a byte.
+ * Returns NULL if no RAM is there. This takes microseconds: call it once a
+ * page, not once a byte.
  */
 static u8 *translate(struct vm *vm, u64 linear)
 {
@@ -692,8 +697,8 @@ static void enter_mode(struct vm *vm, u64 entry)
  * The image: a built-in guest, or a file
  *
  * A flat image is read to guest physical address 0x8000, and entered at its
- * first byte. It must keep off the stack, which has at least 4 KiB at the end of
- * RAM. In real mode the stack is below the entry instead, and the stubs of
+ * first byte. It must keep off the stack, which has at least 4 KiB at the end
+ * of RAM. In real mode the stack is below the entry instead, and the stubs of
  * chapter 12 are at 0xf0000.
  */
 
@@ -707,12 +712,13 @@ static void enter_mode(struct vm *vm, u64 entry)
  */
 static void read_image(struct vm *vm, u64 address, u64 size, u64 offset)
 {
-	ssize_t n;
+	ssize_t n = 1;
 
-	for (u64 done = 0; done < size; done += (u64)n) { /* 2 GiB at most */
+	/* One pread() reads 2 GiB at most. */
+	for (u64 done = 0; done < size && n > 0; done += (u64)n) {
 		n = pread(vm->image_fd, vm->mem + address + done, size - done,
 			  (off_t)(offset + done));
-		if (n <= 0)
+		if (n < 0)
 			err(STATUS_USAGE, "%s", vm->path);
 	}
 }
@@ -731,9 +737,9 @@ static void open_image(struct vm *vm)
 		if (vm->image_fd < 0)
 			err(STATUS_USAGE, "%s", vm->path);
 		fstat(vm->image_fd, &st);
-		vm->image_size = S_ISREG(st.st_mode) && st.st_size > 0
-					 ? (u64)st.st_size
-					 : copy_pipe(vm);
+		vm->image_size = (u64)st.st_size;
+		if (!S_ISREG(st.st_mode) || st.st_size == 0)
+			vm->image_size = copy_pipe(vm);
 		vm->image = mmap(NULL, vm->image_size, PROT_READ, MAP_PRIVATE,
 				 vm->image_fd, 0);
 		if (vm->image == MAP_FAILED)
@@ -839,7 +845,7 @@ static void exit_out(struct vm *vm, u8 *data, u32 size)
 enum { BOTH = 2, COM1 = 0x3F8 };
 /* clang-format off */
 static const struct port {
-	u16 first, count; /* the first port, and how many there are in a row */
+	u16 first, count; /* the first port, and how many in a row */
 	u8 direction;     /* KVM_EXIT_IO_OUT, KVM_EXIT_IO_IN, or BOTH */
 	u8 size;          /* the most bytes that an access may have */
 	void (*handle)(struct vm *vm, u8 *data, u32 size);
@@ -856,30 +862,39 @@ static const struct port {
 };
 /* clang-format on */
 
+/* The row for the access that struct kvm_run tells of; NULL if there is none. */
+static const struct port *find_port(const struct kvm_run *run)
+{
+	for (const struct port *p = ports; p < ports + ARRAY_SIZE(ports); p++) {
+		bool here = run->io.port >= p->first &&
+			    run->io.port < p->first + p->count;
+		bool so = p->direction == BOTH ||
+			  p->direction == run->io.direction;
+
+		if (here && so && run->io.size <= p->size)
+			return p;
+	}
+	return NULL;
+}
+
 /*
  * The guest has left for an IN or OUT: count elements of size bytes lie in a
- * row at data_offset, all for one port. (REP INS gives a count above 1.) Returns
- * false if the table has no row for them.
+ * row at data_offset, all for one port. (REP INS gives a count above 1.)
+ * Returns false if the table has no row for them.
  */
 static bool handle_io(struct vm *vm)
 {
 	struct kvm_run *run = vm->kvm_run;
+	const struct port *port = find_port(run);
 	u8 *data = (u8 *)run + run->io.data_offset;
 
-	for (const struct port *p = ports; p < ports + ARRAY_SIZE(ports); p++) {
-		if (run->io.port < p->first ||
-		    run->io.port >= p->first + p->count ||
-		    (run->io.direction != p->direction &&
-		     p->direction != BOTH) ||
-		    run->io.size > p->size)
-			continue;
-		for (u32 i = 0; i < run->io.count; i++, data += run->io.size)
-			p->handle(vm, data, run->io.size);
-		if (ferror_unlocked(stdout))
-			flush_output(); /* says why: errno knows it now */
-		return true;
+	for (u32 i = 0; port && i < run->io.count; i++) {
+		port->handle(vm, data, run->io.size);
+		data += run->io.size;
 	}
-	return false;
+	if (ferror_unlocked(stdout))
+		flush_output(); /* says why: errno knows it now */
+	return port;
 }
 
 /* ====================================================================== 8 ===
@@ -891,8 +906,8 @@ static bool handle_io(struct vm *vm)
  *
  * A guest that does nothing of the kind is only interrupted by a signal. Then
  * KVM_RUN fails with EINTR. A signal that arrives just before KVM_RUN would be
- * lost. So the handlers set immediate_exit, and that makes the next KVM_RUN fail
- * in the same way (KVM API, 5, "immediate_exit").
+ * lost. So the handlers set immediate_exit, and that makes the next KVM_RUN
+ * fail in the same way (KVM API, 5, "immediate_exit").
  */
 
 /* The status to end with since a signal has stopped the run: see chapter 9. */
@@ -1033,8 +1048,8 @@ int main(int argc, char *argv[])
  *
  * A timer of our own sends SIGRTMIN every 20 ms, from the start of the run. At
  * such a tick output that waits is written, and the clock is compared with
- * --timeout. Nobody else sends this signal. So SIGALRM and others mean what they
- * mean to any program.
+ * --timeout. Nobody else sends this signal. So SIGALRM and others mean what
+ * they mean to any program.
  *
  * The handler only remembers, and sets immediate_exit. What there is to do is
  * done by run_vcpu() and its caller.
@@ -1057,8 +1072,8 @@ static double now(void)
 
 /*
  * Interrupt the guest, and remember the status of the first signal that ends
- * the run. If the run is still not over a second later, nobody reads its output.
- * Then end it here, with the status that is due.
+ * the run. If the run is still not over a second later, nobody reads its
+ * output. Then end it here, with the status that is due.
  */
 static void handle_signal(int number)
 {
@@ -1267,9 +1282,9 @@ static void check_elf(const struct vm *vm, const union header *file)
 /*
  * Load a segment to its physical address, and widen the image by it, unless
  * there is nothing to load of it. What the file does not have of it stays zero,
- * as all RAM is at first. Where there is no RAM nothing is loaded: place_image()
- * will see it. Returns the physical address of a virtual one in it, or else that
- * one itself.
+ * as all RAM is at first. Where there is no RAM nothing is loaded:
+ * place_image() will see it. Returns the physical address of a virtual one in
+ * it, or else that one itself.
  */
 static u64 load_segment(struct vm *vm, const union header *segment, u64 virtual)
 {
@@ -1323,8 +1338,8 @@ static u64 load_elf(struct vm *vm)
 /*
  * The image cannot be read more than once, for it is a pipe, say. Put a copy in
  * the place of its file. Returns the size in bytes. That is no more than RAM
- * has, and 64 MiB besides: an ELF file may have so much debug information, which
- * is not loaded. Ends with STATUS_USAGE if there is more, or nothing.
+ * has, and 64 MiB besides: an ELF file may have so much debug information,
+ * which is not loaded. Ends with STATUS_USAGE if there is more, or nothing.
  */
 static u64 copy_pipe(struct vm *vm)
 {
@@ -1356,10 +1371,10 @@ static u64 copy_pipe(struct vm *vm)
  * stderr.
  *
  * An exception is told by an exit of its own. Vector v leads to the stub at
- * STUBS + 4 * v (or REAL_STUBS), whose OUT leaves the guest. RIP tells which stub
- * it was. The frame that the CPU has pushed tells where the exception happened.
- * Without a handler it would become a double, then a triple fault, which tells
- * nothing.
+ * STUBS + 4 * v (or REAL_STUBS), whose OUT leaves the guest. RIP tells which
+ * stub it was. The frame that the CPU has pushed tells where the exception
+ * happened. Without a handler it would become a double, then a triple fault,
+ * which tells nothing.
  */
 #define STUB      0xfcebeee6u /* e6 ee: out %al, $0xee; eb fc: jmp back to it */
 #define STUB_PORT 0xEE
@@ -1379,9 +1394,9 @@ static u32 gate_size(const struct kvm_sregs *sregs)
 }
 
 /*
- * Write the stubs, and the table that leads there: in real mode a segment and an
- * offset for each vector, else gates. The upper halves of long mode's gates are
- * zero, as all RAM is at first.
+ * Write the stubs, and the table that leads there: in real mode a segment and
+ * an offset for each vector, else gates. The upper halves of long mode's gates
+ * are zero, as all RAM is at first.
  */
 static void build_idt(struct vm *vm, struct kvm_sregs *sregs)
 {
@@ -1503,8 +1518,8 @@ static const struct exception {
  *	+------------+  <- RSP
  *
  * A word of it has half of a gate's size, whatever CS says. It was an INT n if
- * that instruction is before RIP. But its bytes may be another instruction's, so
- * this is not looked at for the first vectors, which any code may cause.
+ * that instruction is before RIP. But its bytes may be another instruction's,
+ * so this is not looked at for the first vectors, which any code may cause.
  */
 static void unwind(struct vm *vm)
 {
@@ -1537,11 +1552,11 @@ static void unwind(struct vm *vm)
 }
 
 /*
- * Have KVM copy the registers out. If the CPU is in a stub, they are put back to
- * where the exception was: the guest's own are in vm->regs and vm->sregs. Then
- * vm->vector, by_int and error_code tell what happened; else vm->vector is -1.
- * RIP is at the stub's OUT, or under kvm-pvm after it, and so within the stub's
- * four bytes in any case.
+ * Have KVM copy the registers out. If the CPU is in a stub, they are put back
+ * to where the exception was: the guest's own are in vm->regs and vm->sregs.
+ * Then vm->vector, by_int and error_code tell what happened; else vm->vector is
+ * -1. RIP is at the stub's OUT, or under kvm-pvm after it, and so within the
+ * stub's four bytes in any case.
  */
 static void get_registers(struct vm *vm)
 {
@@ -1705,8 +1720,8 @@ static void show_state(struct vm *vm)
 }
 
 /*
- * Is an SSE instruction at RIP, while that is not allowed? It may have a prefix.
- * Its opcode is two bytes: 0x0f, and another from 0x10 on.
+ * Is an SSE instruction at RIP, while that is not allowed? It may have a
+ * prefix. Its opcode is two bytes: 0x0f, and another from 0x10 on.
  */
 static bool lacks_sse(struct vm *vm)
 {
@@ -1721,7 +1736,8 @@ static bool lacks_sse(struct vm *vm)
 
 /*
  * Go on with which exception it is, or which INT that nothing handles. For the
- * bits of error codes see SDM "Error Code", and for #PF "Page-Fault Exceptions".
+ * bits of error codes see SDM "Error Code", and for #PF "Page-Fault
+ * Exceptions".
  */
 static void more_exception(struct vm *vm)
 {
@@ -1803,8 +1819,8 @@ static void more_exit(struct vm *vm)
 
 /*
  * The guest has failed, or a signal has stopped it: status says which. Say why,
- * and how things stood, and make that the status. (Not by strsignal(), which may
- * want to make a system call.)
+ * and how things stood, and make that the status. (Not by strsignal(), which
+ * may want to make a system call.)
  */
 static void report(struct vm *vm, int status)
 {
@@ -1853,8 +1869,8 @@ static void explain_halt(struct vm *vm)
  * function, and give it a row in the table of services. The function gets the
  * number that stands in the row.
  *
- * The disk is the image's file, and the keyboard is stdin. Numbers and registers
- * are as in Ralf Brown's Interrupt List.
+ * The disk is the image's file, and the keyboard is stdin. Numbers and
+ * registers are as in Ralf Brown's Interrupt List.
  */
 enum { FLOPPY = 2880 };                      /* its sectors: 1.44 MB */
 enum { LOW_END = 0x9fc00, HIGH = 0x100000 }; /* of RAM, as a BIOS tells it */
@@ -2192,10 +2208,10 @@ static const struct service {
 /* clang-format on */
 
 /*
- * The guest has left by an OUT that is in no row of the ports. If it is a stub's,
- * and a service's vector led there, serve it. Guests may take a vector, and go
- * on to the stub by a call or a jump. So it need not have been an INT, but where
- * the x87's errors are exceptions, INT 10h and #MF are told apart.
+ * The guest has left by an OUT that is in no row of the ports. If it is a
+ * stub's, and a service's vector led there, serve it. Guests may take a vector,
+ * and go on to the stub by a call or a jump. So it need not have been an INT,
+ * but where the x87's errors are exceptions, INT 10h and #MF are told apart.
  */
 static bool serve_bios(struct vm *vm)
 {
@@ -2565,7 +2581,8 @@ static void handle_refusal(int number, siginfo_t *info, void *context)
  * From here on only the calls of these rows can be made. A refused one is named
  * by handle_refusal(). It mostly means that glibc was about to report a memory
  * error if it is number 14 or 20. The numbers mean these calls only on the
- * 64-bit way into the kernel. Those of x32 have another bit, and equal none here.
+ * 64-bit way into the kernel. Those of x32 have another bit, and equal none
+ * here.
  */
 static void lock_door(void)
 {
