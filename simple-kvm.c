@@ -176,7 +176,7 @@ static void serve_gdb(struct vm *vm);            /* 17: its run */
  *
  *	G: the limit counts pages of 4 KiB      P: the segment is present
  *	D: 32-bit code, or a 32-bit stack       DPL: its ring, 0 to 3
- *	L: 64-bit code, and then not D          S: code or data, not the system's
+ *	L: 64-bit code, and then not D          S: code or data
  *	type: 11 is code that can be read, 3 is data that can be written
  *
  * All of ours begin at 0. The limit 0xfffff with G makes them 4 GiB large.
@@ -856,13 +856,14 @@ static const struct port {
 	{ COM1, 8, BOTH, 1, serial_port },
 	{ 0x80, 1, KVM_EXIT_IO_OUT, 4, ignore },
 	{ 0x20, 2, BOTH, 4, ignore }, { 0xA0, 2, BOTH, 4, ignore }, /* PIC */
-	{ 0x60, 2, BOTH, 4, ignore }, { 0x64, 1, BOTH, 4, ignore }, /* keyboard */
-	{ 0x40, 4, BOTH, 4, ignore }, { 0x70, 2, BOTH, 4, ignore }, /* PIT, RTC */
-	{ 0x92, 1, BOTH, 4, ignore }, { 0x3C0, 32, BOTH, 4, ignore }, /* A20, VGA */
+	{ 0x60, 2, BOTH, 4, ignore }, { 0x64, 1, BOTH, 4, ignore }, /* keys */
+	{ 0x40, 4, BOTH, 4, ignore }, { 0x70, 2, BOTH, 4, ignore }, /* clocks */
+	{ 0x92, 1, BOTH, 4, ignore }, /* A20 */
+	{ 0x3C0, 32, BOTH, 4, ignore }, /* VGA */
 };
 /* clang-format on */
 
-/* The row for the access that struct kvm_run tells of; NULL if there is none. */
+/* The row for the access that struct kvm_run tells of; NULL: there is none. */
 static const struct port *find_port(const struct kvm_run *run)
 {
 	for (const struct port *p = ports; p < ports + ARRAY_SIZE(ports); p++) {
@@ -1166,7 +1167,7 @@ static u64 parse_size(const char *text, struct argp_state *state)
 	return size;
 }
 
-/* A new option without a value is a row here, and an enumerator in chapter 4. */
+/* A new option without a value is a row here and an enumerator in chapter 4. */
 static const struct argp_option options[] = {
 	{ "real", 'r', NULL, 0, "Real mode: the default of flat images", 0 },
 	{ "protected", 's', NULL, 0, "Protected mode", 0 },
@@ -1218,7 +1219,7 @@ static const struct argp argp = {
 	.parser = parse_option,
 	.args_doc = "[IMAGE]",
 	.doc = "Run a tiny guest in a virtual machine, and print its output.\v"
-	       "IMAGE is an ELF file, whose class says the mode, a boot sector, "
+	       "IMAGE is an ELF file, whose class says the mode, a boot sector "
 	       "or flat, for 0x8000. Without it a built-in guest runs.\n\n"
 	       "Exit status: 0 halted; 1 failed; 2 bad option or image; 3 host "
 	       "failed; 124 timeout; 128 + N signal N; 2v + 1 v to port 0xF4.",
@@ -1446,7 +1447,7 @@ static u64 stack_top(const struct vm *vm)
 		      vm->regs.rsp & stack_mask(vm));
 }
 
-/* Take a word of so many bytes off the stack, as POP does; 0 if none is there. */
+/* Take a word of size bytes off the stack, as POP does; 0 if none is there. */
 static u64 pop(struct vm *vm, size_t size)
 {
 	u64 mask = stack_mask(vm), value = 0;
@@ -1476,19 +1477,21 @@ static struct kvm_segment find_segment(struct vm *vm, u64 selector)
 	return found;
 }
 
-/* The exceptions, two in a line: SDM "Exception and Interrupt Vectors". */
+/* The exceptions, by vector: SDM "Exception and Interrupt Vectors". */
 /* clang-format off */
 static const struct exception {
 	const char *name;
 	bool coded; /* it brings an error code, but not in real mode */
 	int signal; /* for gdb, if it is not SIGSEGV */
 } exceptions[256] = {
-	{ "#DE divide error", 0, SIGFPE }, { "#DB debug exception", 0, SIGTRAP },
-	{ "NMI interrupt", 0, 0 }, { "#BP breakpoint", 0, SIGTRAP },
-	{ "#OF overflow", 0, 0 }, { "#BR BOUND range exceeded", 0, 0 },
-	{ "#UD invalid opcode", 0, SIGILL }, { "#NM device not available", 0, 0 },
-	{ "#DF double fault", 1, 0 }, { "coprocessor segment overrun", 0, 0 },
-	{ "#TS invalid TSS", 1, 0 }, { "#NP segment not present", 1, 0 },
+	{ "#DE divide error", 0, SIGFPE },
+	{ "#DB debug exception", 0, SIGTRAP }, { "NMI interrupt", 0, 0 },
+	{ "#BP breakpoint", 0, SIGTRAP }, { "#OF overflow", 0, 0 },
+	{ "#BR BOUND range exceeded", 0, 0 },
+	{ "#UD invalid opcode", 0, SIGILL },
+	{ "#NM device not available", 0, 0 }, { "#DF double fault", 1, 0 },
+	{ "coprocessor segment overrun", 0, 0 }, { "#TS invalid TSS", 1, 0 },
+	{ "#NP segment not present", 1, 0 },
 	{ "#SS stack-segment fault", 1, 0 }, { "#GP general protection", 1, 0 },
 	{ "#PF page fault", 1, 0 }, { "reserved", 0, 0 },
 	{ "#MF x87 floating-point error", 0, SIGFPE },
@@ -1744,10 +1747,12 @@ static void more_exception(struct vm *vm)
 	u64 error = vm->error_code;
 
 	if (vm->by_int) {
-		more(vm->sregs.cr0 & X86_CR0_PE
-			     ? "INT 0x%02x, and nothing handles it"
-			     : "INT 0x%02x, AX is 0x%04x, and there is no such service",
-		     (unsigned)vm->vector, (u16)vm->regs.rax);
+		more("INT 0x%02x, ", (unsigned)vm->vector);
+		if (vm->sregs.cr0 & X86_CR0_PE)
+			more("and nothing handles it");
+		else
+			more("AX is 0x%04x, and there is no such service",
+			     (u16)vm->regs.rax);
 		return;
 	}
 	more("exception %d, %s", vm->vector, exceptions[vm->vector].name);
@@ -1883,29 +1888,22 @@ static bool is_boot_sector(const struct vm *vm)
 	       little_endian(vm->image + SECTOR - 2, 2) == 0xaa55;
 }
 
-/* Where size bytes are, from an offset in a segment on; NULL if not in RAM. */
-static u8 *find_bytes(struct vm *vm, u64 base, u64 offset, u64 size)
-{
-	u64 address = base + (u16)offset;
-
-	return address + size <= vm->mem_size ? vm->mem + address : NULL;
-}
-
-/* Set the lower 16 bits of a register, as a 16-bit instruction does. */
-static void set_word(u64 *reg, u64 value)
-{
-	*reg = (*reg & ~0xffffull) | (value & 0xffff);
-}
-
-static void set_ax(struct vm *vm, u32 value)
-{
-	set_word(&vm->regs.rax, value);
-}
-
-static void set_dx(struct vm *vm, u32 value)
-{
-	set_word(&vm->regs.rdx, value);
-}
+/*
+ * The first registers of struct kvm_regs, as 16-bit code calls them and their
+ * parts. What is written to a part leaves the rest as it is.
+ */
+/* clang-format off */
+struct regs16 {
+	union { struct { u8 al, ah; }; u16 ax; u64 rax; };
+	union { u16 bx; u64 rbx; };
+	union { struct { u8 cl, ch; }; u16 cx; u64 rcx; };
+	union { struct { u8 dl, dh; }; u16 dx; u64 rdx; };
+	union { u16 si; u64 rsi; };
+	union { u16 di; u64 rdi; };
+	u64 rsp;
+	union { u16 bp; u64 rbp; };
+} __attribute__((may_alias)); /* it is laid over struct kvm_regs */
+/* clang-format on */
 
 static void set_flag(struct vm *vm, u64 flag, bool on)
 {
@@ -1913,53 +1911,62 @@ static void set_flag(struct vm *vm, u64 flag, bool on)
 	vm->regs.rflags |= on ? flag : 0;
 }
 
-/* Services of the disk and of the system end so: AH, and CF if it is an error. */
-static void set_ah(struct vm *vm, u32 ah)
+/* So the disk's and the system's services end: is AH an error? CF says it. */
+static void set_ah(struct vm *vm, struct regs16 *r, u32 ah)
 {
-	set_ax(vm, ah << 8 | (vm->regs.rax & 0xff));
+	r->ah = (u8)ah;
 	set_flag(vm, X86_EFLAGS_CF, ah != 0);
 }
 
+static void set_ax(struct vm *vm, struct regs16 *r, u32 ax)
+{
+	r->ax = (u16)ax;
+}
+
+static void do_nothing(struct vm *vm, struct regs16 *r, u32 number)
+{
+}
+
 /* The guest has ended, without a HLT. */
-static void end_guest(struct vm *vm, u32 number)
+static void end_guest(struct vm *vm, struct regs16 *r, u32 number)
 {
 	vm->status = STATUS_OK;
 	vm->why = "it would boot again";
 }
 
-static void do_nothing(struct vm *vm, u32 number)
-{
-}
-
 /* Print AL n times, or if n is 0 CX times. (Many blanks clear the screen.) */
-static void print_al(struct vm *vm, u32 n)
+static void print_al(struct vm *vm, struct regs16 *r, u32 n)
 {
-	u8 c = (u8)vm->regs.rax;
-
-	if (n == 0)
-		n = (u16)vm->regs.rcx;
-	for (; n > 0 && (n <= 80 || c != ' '); n--)
-		console_out(vm, &c, 1);
+	n = n ? n : r->cx;
+	for (; n > 0 && (n <= 80 || r->al != ' '); n--)
+		console_out(vm, &r->al, 1);
 }
 
 /* Print CX characters at ES:BP, each with an attribute if AL has bit 1. */
-static void print_string(struct vm *vm, u32 number)
+static void print_string(struct vm *vm, struct regs16 *r, u32 number)
 {
-	u32 n = (u16)vm->regs.rcx, step = vm->regs.rax & 2 ? 2 : 1;
-	u8 *text = find_bytes(vm, vm->sregs.es.base, vm->regs.rbp, n * step);
+	u64 text = vm->sregs.es.base + r->bp, step = r->al & 2 ? 2 : 1;
+	u8 c;
 
-	for (; text && n > 0; n--, text += step)
-		console_out(vm, text, 1);
+	for (u32 n = r->cx; n > 0 && read_guest(vm, text, &c, 1); n--) {
+		console_out(vm, &c, 1);
+		text += step;
+	}
 }
 
 /* The cursor goes to row DH. Without a newline texts would run together. */
-static void set_cursor(struct vm *vm, u32 number)
+static void set_cursor(struct vm *vm, struct regs16 *r, u32 number)
 {
-	u8 row = (u8)(vm->regs.rdx >> 8), newline = '\n';
+	u8 newline = '\n';
 
-	if (row != vm->row)
+	if (r->dh != vm->row)
 		console_out(vm, &newline, 1);
-	vm->row = row;
+	vm->row = r->dh;
+}
+
+static void get_cursor(struct vm *vm, struct regs16 *r, u32 number)
+{
+	r->dx = (u16)(vm->row << 8);
 }
 
 /*
@@ -1986,108 +1993,109 @@ static u64 disk_sectors(const struct vm *vm)
 	return in_file > FLOPPY ? in_file : FLOPPY;
 }
 
-/* Read n sectors. What is beyond the end of the file is zero. */
-static void read_sectors(struct vm *vm, u64 first, u64 n, u8 *to)
+/*
+ * Read n sectors to a guest physical address. What is beyond the end of the
+ * file is zero.
+ */
+static void read_sectors(struct vm *vm, struct regs16 *r, u64 first, u64 n,
+			 u64 to)
 {
 	u64 all = disk_sectors(vm), size = n * SECTOR, rest = 0;
 
-	if (!to || first >= all || n > all - first) {
-		set_ah(vm, to ? 0x04 : 0x09); /* no such sector; no memory */
+	if (to + size > vm->mem_size || first >= all || n > all - first) {
+		set_ah(vm, r, 0x04); /* sector not found */
 		return;
 	}
 	if (first * SECTOR < vm->image_size)
 		rest = vm->image_size - first * SECTOR;
-	memset(to, 0, size);
-	memcpy(to, vm->image + first * SECTOR, rest < size ? rest : size);
-	set_ah(vm, 0);
+	memset(vm->mem + to, 0, size);
+	memcpy(vm->mem + to, vm->image + first * SECTOR,
+	       rest < size ? rest : size);
+	set_ah(vm, r, 0);
 }
 
 /* AL sectors to ES:BX; cylinder CL 7..6 and CH, head DH, sector CL 5..0. */
-static void read_track(struct vm *vm, u32 number)
+static void read_track(struct vm *vm, struct regs16 *r, u32 number)
 {
-	u64 cx = vm->regs.rcx, head = vm->regs.rdx >> 8 & 0xff;
-	u64 cylinder = (cx & 0xc0) << 2 | (cx >> 8 & 0xff);
-	u64 n = vm->regs.rax & 0xff;
-	u8 *to = find_bytes(vm, vm->sregs.es.base, vm->regs.rbx, n * SECTOR);
+	u64 track = ((r->cl & 0xc0u) << 2 | r->ch) * HEADS + r->dh;
 
-	read_sectors(vm, (cylinder * HEADS + head) * TRACK + (cx & 0x3f) - 1, n,
-		     to);
+	read_sectors(vm, r, track * TRACK + (r->cl & 0x3f) - 1, r->al,
+		     vm->sregs.es.base + r->bx);
 }
 
 /* By the packet at DS:SI: n, offset and segment, and the first sector. */
-static void read_by_packet(struct vm *vm, u32 number)
+static void read_by_packet(struct vm *vm, struct regs16 *r, u32 number)
 {
-	u8 *packet = find_bytes(vm, vm->sregs.ds.base, vm->regs.rsi, 16);
 	struct {
 		u16 size, n, offset, segment;
 		u64 first;
-	} p = { 0 };
+	} p = { .first = -1ull };
 
-	if (packet)
-		memcpy(&p, packet, sizeof(p));
-	read_sectors(
-		vm, p.first, p.n,
-		packet ? find_bytes(vm, p.segment * 16u, p.offset, p.n * SECTOR)
-		       : NULL);
+	read_guest(vm, vm->sregs.ds.base + r->si, &p, sizeof(p));
+	read_sectors(vm, r, p.first, p.n, p.segment * 16u + p.offset);
 }
 
-/* The last cylinder, head and sector, as read_track() has them; DL: one drive. */
-static void get_disk(struct vm *vm, u32 number)
+/* The last cylinder, head and sector, as read_track() has them; one drive. */
+static void get_disk(struct vm *vm, struct regs16 *r, u32 number)
 {
 	u64 last = disk_sectors(vm) / (HEADS * TRACK) - 1;
 
 	last = last < 1023 ? last : 1023;
-	set_word(&vm->regs.rcx, last << 8 | (last >> 8 & 3) << 6 | TRACK);
-	set_dx(vm, (u32)(HEADS - 1) << 8 | 1);
-	set_ah(vm, 0);
+	r->cx = (u16)(last << 8 | (last >> 8 & 3) << 6 | TRACK);
+	r->dx = (u16)((HEADS - 1) << 8 | 1);
+	set_ah(vm, r, 0);
 }
 
-static void get_extensions(struct vm *vm, u32 number)
+static void get_extensions(struct vm *vm, struct regs16 *r, u32 number)
 {
-	set_word(&vm->regs.rbx, 0xaa55);
-	set_word(&vm->regs.rcx, 1); /* read_by_packet() */
-	set_ah(vm, 0);
+	r->bx = 0xaa55;
+	r->cx = 1; /* read_by_packet() */
+	set_ah(vm, r, 0);
 }
 
 /* The KiB above 1 MiB. */
-static void get_high_memory(struct vm *vm, u32 number)
+static void get_high_memory(struct vm *vm, struct regs16 *r, u32 number)
 {
 	u64 kib = (vm->mem_size - HIGH) / 1024;
 
-	set_ah(vm, 0);
-	set_ax(vm, kib < 0xffff ? (u32)kib : 0xffff);
+	set_ah(vm, r, 0);
+	r->ax = kib < 0xffff ? (u16)kib : 0xffff;
 }
 
-/* Range EBX, 0 or 1, goes to ES:DI. EBX becomes the number of the next, or 0. */
-static void get_memory_map(struct vm *vm, u32 number)
+/* Range EBX, 0 or 1, goes to ES:DI. EBX becomes the next one's number, or 0. */
+static void get_memory_map(struct vm *vm, struct regs16 *r, u32 number)
 {
 	const u64 ranges[2][3] = { { 0, LOW_END, 1 },
 				   { HIGH, vm->mem_size - HIGH, 1 } };
-	const u32 smap = 0x534d4150, i = (u32)vm->regs.rbx;
-	u8 *to = find_bytes(vm, vm->sregs.es.base, vm->regs.rdi, 20);
+	const u32 smap = 0x534d4150, i = (u32)r->rbx;
 
-	set_ah(vm, 0x86);
-	if (i > 1 || !to || (u32)vm->regs.rdx != smap)
+	set_ah(vm, r, 0x86);
+	if (i > 1 || (u32)r->rdx != smap)
 		return;
-	memcpy(to, ranges[i], 20);
-	set_ah(vm, 0);
-	vm->regs.rax = smap;
-	vm->regs.rbx = !i;
-	vm->regs.rcx = 20;
+	write_guest(vm, vm->sregs.es.base + r->di, ranges[i], 20);
+	set_ah(vm, r, 0);
+	r->rax = smap;
+	r->rbx = !i;
+	r->rcx = 20;
 }
 
-/* The ticks of a PC's clock since the start: 18.2 a second. */
-static u32 pc_ticks(const struct vm *vm)
+/* Set the clock of a PC's BIOS, and return it: ticks since the start. */
+static u32 set_clock(struct vm *vm)
 {
-	return (u32)((now() - vm->began) * 18.2065);
+	u32 ticks = (u32)((now() - vm->began) * 18.2065); /* a second */
+
+	memcpy(vm->mem + TICKS, &ticks, sizeof(ticks));
+	return ticks;
 }
 
-static void get_ticks(struct vm *vm, u32 number)
+static void get_clock(struct vm *vm, struct regs16 *r, u32 number)
 {
-	set_word(&vm->regs.rcx, pc_ticks(vm) >> 16);
-	set_dx(vm, pc_ticks(vm));
-	set_ah(vm, 0);
-	set_ax(vm, 0); /* no midnight has passed */
+	u32 ticks = set_clock(vm);
+
+	r->cx = (u16)(ticks >> 16);
+	r->dx = (u16)ticks;
+	set_ah(vm, r, 0);
+	r->al = 0; /* no midnight has passed */
 }
 
 /*
@@ -2155,29 +2163,29 @@ static void ignore(struct vm *vm, u8 *data, u32 size)
 }
 
 /* Look whether a key waits. If so ZF is clear, and AX has it. */
-static void peek_key(struct vm *vm, u32 number)
+static void peek_key(struct vm *vm, struct regs16 *r, u32 number)
 {
 	set_flag(vm, X86_EFLAGS_ZF, !input_waits(vm, 0));
 	if (vm->input >= 0) /* Enter is a carriage return */
-		set_ax(vm, vm->input == '\n' ? '\r' : (u32)vm->input);
+		r->ax = vm->input == '\n' ? '\r' : (u16)vm->input;
 }
 
 /* Wait for a key, and take it. At the end of stdin there will never be one. */
-static void get_key(struct vm *vm, u32 number)
+static void get_key(struct vm *vm, struct regs16 *r, u32 number)
 {
 	u64 flags = vm->regs.rflags;
 
 	flush_output(); /* it may be a prompt */
 	while (!stopped && vm->input == NO_INPUT)
 		input_waits(vm, -1);
-	peek_key(vm, 0);
+	peek_key(vm, r, 0);
 	vm->regs.rflags = flags;
-	if (vm->input == NO_MORE && !stopped) {
-		vm->status = STATUS_OK;
-		vm->why = "it waits for a key, and stdin has ended";
-	} else if (vm->input >= 0) {
+	if (vm->input >= 0)
 		vm->input = NO_INPUT;
-	}
+	if (vm->input == NO_INPUT || stopped)
+		return;
+	vm->status = STATUS_OK;
+	vm->why = "it waits for a key, and stdin has ended";
 }
 
 /* The services, by interrupt and AH. Of rows that fit the first one counts. */
@@ -2185,25 +2193,25 @@ static void get_key(struct vm *vm, u32 number)
 static const struct service {
 	int vector;
 	u32 ah; /* ANY: all others */
-	void (*serve)(struct vm *vm, u32 number);
+	void (*serve)(struct vm *vm, struct regs16 *r, u32 number);
 	u32 number;
 } services[] = {
-	{ 0x10, 0x02, set_cursor, 0 },		{ 0x10, 0x03, set_dx, 0 },
-	{ 0x10, 0x09, print_al, 0 },		{ 0x10, 0x0a, print_al, 0 },
-	{ 0x10, 0x0e, print_al, 1 },		{ 0x10, 0x0f, set_ax, 0x5003 },
-	{ 0x10, 0x13, print_string, 0 },	{ 0x10, ANY, do_nothing, 0 },
-	{ 0x11, ANY, set_ax, 0x221 },		{ 0x12, ANY, set_ax, 639 },
-	{ 0x13, 0x00, set_ah, 0 },		{ 0x13, 0x02, read_track, 0 },
-	{ 0x13, 0x03, set_ah, 0x03 },		{ 0x13, 0x04, set_ah, 0 },
-	{ 0x13, 0x08, get_disk, 0 },		{ 0x13, 0x41, get_extensions, 0 },
-	{ 0x13, 0x42, read_by_packet, 0 },	{ 0x13, 0x43, set_ah, 0x03 },
-	{ 0x13, ANY, set_ah, 0x86 },		{ 0x15, 0x24, set_ah, 0 },
-	{ 0x15, 0x88, get_high_memory, 0 },	{ 0x15, 0xe8, get_memory_map, 0 },
-	{ 0x15, ANY, set_ah, 0x86 },		{ 0x16, 0x00, get_key, 0 },
-	{ 0x16, 0x01, peek_key, 0 },		{ 0x16, 0x10, get_key, 0 },
-	{ 0x16, 0x11, peek_key, 0 },		{ 0x16, ANY, set_ax, 0 },
-	{ 0x18, ANY, end_guest, 0 },	{ 0x19, ANY, end_guest, 0 },
-	{ 0x1a, 0x00, get_ticks, 0 },		{ 0x1a, ANY, set_ah, 0x86 },
+	{ 0x10, 0x02, set_cursor, 0 },     { 0x10, 0x03, get_cursor, 0 },
+	{ 0x10, 0x09, print_al, 0 },       { 0x10, 0x0a, print_al, 0 },
+	{ 0x10, 0x0e, print_al, 1 },       { 0x10, 0x0f, set_ax, 0x5003 },
+	{ 0x10, 0x13, print_string, 0 },   { 0x10, ANY, do_nothing, 0 },
+	{ 0x11, ANY, set_ax, 0x221 },      { 0x12, ANY, set_ax, 639 },
+	{ 0x13, 0x00, set_ah, 0 },         { 0x13, 0x02, read_track, 0 },
+	{ 0x13, 0x03, set_ah, 0x03 },      { 0x13, 0x04, set_ah, 0 },
+	{ 0x13, 0x08, get_disk, 0 },       { 0x13, 0x41, get_extensions, 0 },
+	{ 0x13, 0x42, read_by_packet, 0 }, { 0x13, 0x43, set_ah, 0x03 },
+	{ 0x13, ANY, set_ah, 0x86 },       { 0x15, 0x24, set_ah, 0 },
+	{ 0x15, 0x88, get_high_memory, 0 }, { 0x15, 0xe8, get_memory_map, 0 },
+	{ 0x15, ANY, set_ah, 0x86 },       { 0x16, 0x00, get_key, 0 },
+	{ 0x16, 0x01, peek_key, 0 },       { 0x16, 0x10, get_key, 0 },
+	{ 0x16, 0x11, peek_key, 0 },       { 0x16, ANY, set_ax, 0 },
+	{ 0x18, ANY, end_guest, 0 },       { 0x19, ANY, end_guest, 0 },
+	{ 0x1a, 0x00, get_clock, 0 },      { 0x1a, ANY, set_ah, 0x86 },
 };
 /* clang-format on */
 
@@ -2228,7 +2236,7 @@ static bool serve_bios(struct vm *vm)
 		return false;
 	if (vm->on[TRACE])
 		say("INT 0x%02x, AX 0x%04x\n", s->vector, (u16)vm->regs.rax);
-	s->serve(vm, s->number);
+	s->serve(vm, (struct regs16 *)&vm->regs, s->number);
 	complete_io(vm);
 	KVM(vm->vcpu_fd, KVM_SET_SREGS, &vm->sregs);
 	KVM(vm->vcpu_fd, KVM_SET_REGS, &vm->regs);
@@ -2242,12 +2250,11 @@ static bool serve_bios(struct vm *vm)
  */
 static void handle_tick(struct vm *vm)
 {
-	u32 ticks = pc_ticks(vm);
 	u8 code[2] = { 0 };
 
 	get_registers(vm);
 	if (!(vm->sregs.cr0 & X86_CR0_PE))
-		memcpy(vm->mem + TICKS, &ticks, 4);
+		set_clock(vm);
 	read_guest(vm, code_address(vm), code, 2);
 	if (code[0] != 0xeb || code[1] != 0xfe || stopped)
 		return;
@@ -2327,13 +2334,14 @@ static unsigned code_bits(const struct vm *vm)
 static void set_boot_registers(struct vm *vm, struct kvm_regs *regs)
 {
 	const u32 low = LOW_END / 1024, size = (u32)vm->mem_size - HIGH;
-	const u32 info1[] = { 0x41, low,  size / 1024, 0, 0,  0,         0,
-			      0,    0,    0,           0, 48, FREE + 52, 20,
-			      0,    0,    LOW_END,     0, 1,  20,        HIGH,
-			      0,    size, 0,           1 };
-	const u32 info2[] = { 96,   0, 4,    16, low,     size / 1024, 6, 64,
-			      24,   0, 0,    0,  LOW_END, 0,           1, 0,
-			      HIGH, 0, size, 0,  1,       0,           0, 8 };
+	/* clang-format off */
+	const u32 info1[] = { /* flags, kilobytes; then those of the map */
+		0x41, low, size / 1024, 0, 0, 0, 0, 0, 0, 0, 0, 48, FREE + 52,
+		20, 0, 0, LOW_END, 0, 1, 20, HIGH, 0, size, 0, 1 };
+	const u32 info2[] = { /* tags: kilobytes, map, end */
+		96, 0, 4, 16, low, size / 1024, 6, 64, 24, 0,
+		0, 0, LOW_END, 0, 1, 0, HIGH, 0, size, 0, 1, 0, 0, 8 };
+	/* clang-format on */
 	unsigned version = 0;
 
 	if (vm->boot)
@@ -2603,7 +2611,7 @@ static void lock_door(void)
 		ALLOW_IF(SYS_write, 0, STDOUT_FILENO),
 		ALLOW_IF(SYS_write, 0, STDERR_FILENO),
 		ALLOW(SYS_poll),
-		ALLOW(SYS_restart_syscall), /* poll, after SIGSTOP and SIGCONT */
+		ALLOW(SYS_restart_syscall), /* poll, after SIGCONT */
 		ALLOW(SYS_rt_sigreturn),    /* the way back from a handler */
 		ALLOW(SYS_clock_gettime),   /* now(), if the kernel must help */
 		ALLOW(SYS_exit_group),

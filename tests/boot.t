@@ -245,7 +245,7 @@ calls 'no memory' "$(record 0x13 0x02ff 0xffff 1 0 0xffff)"
 is 'memory above 1 MiB' "$(printf '%s' "$out" | cut -c -8 | head -n 1)" 000000ff
 args='-t 20 -m 1M'
 calls 'no memory' "$(record 0x13 0x0201 0xfe01 1 0 0xf000)"
-registers 1 00000901 0000fe01 00000001 00000000 1
+registers 1 00000401 0000fe01 00000001 00000000 1
 args='-t 20'
 calls 'reset, verify, write' "$(record 0x13 0x0077; record 0x13 0x0403
 	record 0x13 0x0301)"
@@ -276,7 +276,7 @@ by_packet 2 0x9000 0 2879 04 ''
 by_packet 1 0x9000 0 2880 04 ''
 by_packet 1 0x9000 0 0x0080000000000000 04 ''
 by_packet 1 0x9000 0 -1 04 ''
-by_packet 65535 0x9000 0 1 09 ''
+by_packet 65535 0x9000 0 1 04 ''
 calls 'a packet beyond RAM' "$(record 0x13 0x4200 0 0 0 0 0 0x5000)"
 is 'no packet there: it reads none' "$(printf '%s' "$out" | cut -c 5-6 |
 	head -n 1)" 00
