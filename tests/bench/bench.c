@@ -29,6 +29,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kvm.h>
+#include <sched.h>
 #include <spawn.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -52,6 +53,7 @@ enum {
 	LOADS = 9,      /* launches with a large image... */
 	MIB = 256,      /* ...of this size */
 	TRACES = 60,    /* launches that are stopped at each system call */
+	CALLS = 400,    /* which tell what such a stop costs */
 	GREETING = 14,  /* bytes: what the built-in guest writes */
 	OUTS = 100000,  /* bytes: what the image of that name writes */
 };
@@ -553,7 +555,7 @@ static pid_t start_traced(const struct subject *s)
 		if (s)
 			execv(s->args[0], (char *const *)s->args);
 		raise(SIGSTOP);
-		for (int i = 0; i < 200; i++)
+		for (int i = 0; i < CALLS; i++)
 			syscall(SYS_getppid);
 		_exit(0);
 	}
@@ -566,12 +568,25 @@ static pid_t start_traced(const struct subject *s)
 static double cost_of_stop(void)
 {
 	pid_t pid = start_traced(NULL);
-	double time = 0;
+	double time[2 * CALLS] = { 0 };
 	int n = 0;
 
-	while (run_to_stop(pid, &time, 0))
+	while (n < 2 * CALLS && run_to_stop(pid, &time[n], 0))
 		n++;
-	return time / n;
+	ptrace(PTRACE_KILL, pid, 0, 0);
+	waitpid(pid, NULL, 0);
+	return find_spread(time, n).median;
+}
+
+/* Stay on one CPU, and so do the programs: no stop has to wake another one. */
+static void stay_here(void)
+{
+	cpu_set_t cpus;
+
+	CPU_ZERO(&cpus);
+	CPU_SET((size_t)sched_getcpu(), &cpus);
+	if (sched_setaffinity(0, sizeof(cpus), &cpus))
+		host_error("sched_setaffinity");
 }
 
 /* Trace a launch, and add the time of each part to its row, at round n. */
@@ -598,9 +613,11 @@ static void bench_parts(void)
 {
 	const struct subject builtin = SUBJECT(GREETING, simple_kvm, "-l");
 	const struct subject floor = SUBJECT(GREETING, yardstick);
-	double *of_builtin[PARTS], *of_floor[PARTS], stop = cost_of_stop();
+	double *of_builtin[PARTS], *of_floor[PARTS], stop;
 	int n = TRACES * rounds;
 
+	stay_here();
+	stop = cost_of_stop();
 	for (int i = 0; i < PARTS; i++) {
 		of_builtin[i] = calloc((size_t)n, sizeof(double));
 		of_floor[i] = calloc((size_t)n, sizeof(double));
