@@ -31,11 +31,37 @@ is 'a 64-bit file without an option: runs in long mode' "$status" 0
 like '...which EFER tells' "$out" '^EFER=00000500$'
 run -l "$elf"
 is 'a 64-bit file with -l' "$status" 0
-limit "$SIMPLE_KVM" /dev/stdin <"$elf" >"$T/out"
-is 'an ELF file from /dev/stdin' "$?" 0
-# shellcheck disable=SC2002 # a pipe is what is tested
-cat "$elf" | limit "$SIMPLE_KVM" /dev/stdin >"$T/out"
-is 'an ELF file from a pipe' "$?" 0
+
+# A file, and what can only be read once: the output is the same, and so is that
+# of a large image, which a pipe hands over in many parts.
+printf '\351\0\0\023\0' >"$T/flat" # jmp to 1,245,189 bytes on: OUT and HLT
+dd if=/dev/zero bs=1024 count=1216 2>/dev/null >>"$T/flat"
+printf '\260\053\346\351\364' >>"$T/flat"
+mkfifo "$T/image"
+run "$elf"
+printf '%s' "${out%X}" >"$T/want"
+for kind in elf flat; do
+	case $kind in
+	elf) file=$elf ;;
+	flat) file=$T/flat; printf + >"$T/want" ;;
+	esac
+	for from in file stdin pipe FIFO; do
+		status=0
+		# shellcheck disable=SC2002 # a pipe is what is tested
+		case $from in
+		file) limit "$SIMPLE_KVM" -l "$file" ;;
+		stdin) limit "$SIMPLE_KVM" -l /dev/stdin <"$file" ;;
+		pipe) cat "$file" | limit "$SIMPLE_KVM" -l /dev/stdin ;;
+		FIFO)
+			limit cat "$file" >"$T/image" &
+			limit "$SIMPLE_KVM" -l "$T/image"
+			;;
+		esac >"$T/out" || status=$?
+		is "an image of kind $kind: $from" "$status" 0
+		succeeds '...which prints the same' cmp "$T/out" "$T/want"
+	done
+done
+wait
 
 run "$GUESTS/regs32.elf"
 is 'a 32-bit file without an option: runs in protected mode' "$status" 0
@@ -63,6 +89,14 @@ what='an image larger than RAM'
 refused "^simple-kvm: $T/4m: it ends at 0x408001, beyond 0x1ff000: try -m 5M\$" -l "$T/4m"
 run -l -m 5M "$T/4m"
 is '...which would do' "$status $err" '0 '
+# A file that does not fit is not even read: it takes no time.
+dd if=/dev/null of="$T/3g" bs=1048576 seek=3072 2>/dev/null
+what='a file of 3 GiB'
+refused "^simple-kvm: $T/3g: it ends at 0xc0008000, beyond 3 GiB\$" -l "$T/3g"
+if need_command strace '...and it is not read'; then
+	traced read,pread64 '' -l -m 3G "$T/3g"
+	is '...and it is not read' "$(grep -c '= [0-9]\{5,\}$' "$T/trace")" 0
+fi
 what='an image without end'
 refused '^simple-kvm: /dev/zero: it does not fit: see --memory$' \
 	-l /dev/zero
