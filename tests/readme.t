@@ -356,12 +356,16 @@ done <"$T/ports"
 doc=${TESTS%/*}/doc
 sed -n 's/.*class="address".*>\(0x[0-9a-f]*\)<.*/\1/p' "$doc/memory-map.svg" |
 	sort >"$T/map"
-sed -n '/^enum layout {/,/REAL_END/s/.* = \([0-9a-fx]*\),.*/\1/p' simple-kvm.c |
-	sed 's/^0$/0x0/' | sort >"$T/layout"
-grep -o 'real mode below 0x[0-9a-f]*' "$doc/memory-map.svg" |
-	sed 's/.* //' | sort -o "$T/map" - "$T/map"
-at_least 'addresses of the memory map' 12 "$T/map"
+sed -n '/^enum layout {/,/REAL_STUBS/s/.* = \([0-9a-fx]*\),.*/\1/p' simple-kvm.c |
+	sed 's/^0$/0x0/; /^0x10000$/d; /^0x46c$/d' | sort >"$T/layout"
+echo 0xffff0 >>"$T/layout"
+sort -o "$T/layout" "$T/layout"
+at_least 'addresses of the memory map' 14 "$T/map"
 is 'the addresses of the memory map' "$(cat "$T/map")" "$(cat "$T/layout")"
+for address in REAL_END:0x10000 TICKS:0x46c RESET:0xffff0 MOST_RAM:0xc0000000; do
+	like "the source has $address" "$(cat simple-kvm.c)" \
+		"^	${address%:*} = ${address#*:},"
+done
 
 # The walk through the page tables is the second that is told of: of the last byte.
 run -l -v -m 3G
