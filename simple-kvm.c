@@ -1,14 +1,15 @@
 /*
  * simple-kvm.c - a minimal hypervisor on Linux's KVM API, made to be read.
  *
- * It opens /dev/kvm, gives a virtual machine some RAM, puts its one virtual CPU
- * into real, protected, paged or long mode, and runs a small guest that prints
- * through an I/O port. When the guest halts, it checks what the guest left in
- * the accumulator and in memory.
+ * It opens /dev/kvm, gives a virtual machine some RAM, and puts its one virtual
+ * CPU into real mode, protected mode (with or without paging) or long mode.
+ * Then it runs a small program there, the guest, which prints through an I/O
+ * port. A guest is built in for each mode. When that one halts, simple-kvm
+ * checks that 42 is in the accumulator and in memory.
  *
- * The file has two halves. The first one is the course. Read it from top to
- * bottom: it is a whole hypervisor, in the order of a run, and it ends with
- * main().
+ * The file has two halves. The first one is the course. It is a whole
+ * hypervisor, to be read from top to bottom. It ends with main(), which is a
+ * summary of it: have a look at that first, if you like.
  *
  *	 1. What this is: statuses, the memory map, what comes after main()
  *	 2. x86: page-table entries, segment descriptors
@@ -20,16 +21,17 @@
  *	 8. The run: the loop around KVM_RUN, the verdict, main()
  *
  * The second half makes it pleasant to use. Each of its chapters stands alone,
- * and can wait until you want to know.
+ * and can wait until you want to know. The first half calls some of it, and
+ * says there what to expect.
  *
  *	 9. Signals and the tick
  *	10. The command line
  *	11. ELF files
- *	12. Why it died: exceptions, exits, registers
+ *	12. Why a guest died: exceptions, exits, registers
  *	13. What boot sectors call: BIOS services, the disk, input, the screen
  *	14. Watching it run: --verbose, --trace, --step, --stats
  *	15. Output in batches: --coalesce
- *	16. The locked door
+ *	16. The locked door: no more system calls but those of a short list
  *	17. gdb
  *
  * "SDM" stands for Intel's Software Developer's Manual, volume 3 unless another
@@ -73,113 +75,134 @@ typedef __u64 u64;
 /* ====================================================================== 1 ===
  * What this is: statuses, the memory map, what comes after main()
  *
- * Whatever fails ends the process at once, by err(3) or errx(3), with one of
- * these statuses and a message that begins with "simple-kvm: ". So no function
- * hands an error on to its caller, and each can be read straight down.
+ * Some words first. The hypervisor, this process, is the host. KVM, a part of
+ * Linux, lets the CPU execute the guest's instructions directly, until one of
+ * them needs the hypervisor: printing a byte, for example. Then the CPU leaves
+ * the guest. That is a VM exit. The hypervisor does what is to be done, and
+ * lets the guest run on.
+ *
+ * If anything fails on the host, the process ends at once, with a message that
+ * begins with "simple-kvm: ", and with one of these statuses. So no function
+ * hands such an error on to its caller, and each can be read straight down.
+ * That the guest has failed is no such error: it is what we are here to tell.
  */
 enum status {
-	STATUS_OK = 0,        /* the guest halted, with the right result */
+	STATUS_OK = 0,        /* the guest halted; a built-in one left 42 */
 	STATUS_GUEST = 1,     /* the guest failed */
 	STATUS_USAGE = 2,     /* a bad option or a bad image */
 	STATUS_HOST = 3,      /* KVM or the host failed, or lacks the mode */
-	STATUS_TIMEOUT = 124, /* --timeout ran out: as timeout(1) has it */
+	STATUS_TIMEOUT = 124, /* --timeout ran out; timeout(1) has this, too */
 	STATUS_SIGNAL = 128, /* plus the number of the signal that stopped us */
 };
 
-/* Guest physical memory begins at address 0. What we put where, and why: */
+/*
+ * The guest's physical memory, from address 0 up: what lies where, and why. In
+ * real mode all from 0x500 to 0xf0000 is free for the guest. The other modes
+ * have their tables there. (doc/memory-map.svg is a drawing of this.)
+ */
 enum layout {
-	IVT = 0,               /* the CPU's own place for it in real mode */
-	RESULT = 0x400,        /* the built-in guests store 42 here */
-	TICKS = 0x46c,         /* a PC's clock, in real mode */
-	GDT = 0x500,           /* null, code (0x08), data (0x10) */
-	FREE = 0x600,          /* Multiboot's information, if there is any */
-	STUBS = 0xc00,         /* 4 bytes for each of 256 vectors */
-	IDT = 0x1000,          /* 256 gates: in long mode just one page */
-	PML4 = 0x2000,         /* in 32-bit paging the page directory */
-	PDPT = 0x3000,         /* long mode's tables take a page each */
-	PD = 0x4000,           /* one for each GiB of RAM, at most three */
-	TABLES_END = 0x7000,   /* ELF files may begin here */
-	BOOT = 0x7c00,         /* a boot sector, as a BIOS loads it */
-	IMAGE = 0x8000,        /* other flat images: above all that is ours */
-	REAL_END = 0x10000,    /* what CS reaches in real mode, when it is 0 */
-	SCREEN = 0xb8000,      /* a PC's text screen: plain RAM */
-	REAL_STUBS = 0xf0000,  /* real mode's, where a PC has its BIOS... */
-	RESET = 0xffff0,       /* ...and where that begins */
-	STACK_ROOM = 0x1000,   /* what an image leaves below the end of RAM */
-	RAM_SIZE = 0x200000,   /* by default: a large page of long mode */
-	MOST_RAM = 0xc0000000, /* 3 GiB: PCs have devices above */
+	IVT = 0,              /* real mode's interrupt vectors */
+	RESULT = 0x400,       /* the built-in guests store 42 here */
+	TICKS = 0x46c,        /* a PC's clock, in real mode */
+	GDT = 0x500,          /* null, code (0x08), data (0x10) */
+	FREE = 0x600,         /* tells a Multiboot kernel what RAM it has */
+	STUBS = 0xc00,        /* an exception handler of 4 bytes a vector */
+	IDT = 0x1000,         /* 256 gates; in long mode exactly one page */
+	PML4 = 0x2000,        /* CR3 points here; -p: its page directory */
+	PDPT = 0x3000,        /* long mode's tables take a page each */
+	PD = 0x4000,          /* one for each GiB of RAM, at most three */
+	TABLES_END = 0x7000,  /* ELF files may begin here */
+	BOOT = 0x7c00,        /* a boot sector, as a BIOS loads it */
+	IMAGE = 0x8000,       /* other flat images: after our tables */
+	REAL_END = 0x10000,   /* real mode executes nothing above, if CS is 0 */
+	SCREEN = 0xb8000,     /* a PC's text screen: here it is plain RAM */
+	REAL_STUBS = 0xf0000, /* real mode's stubs, where a PC has its BIOS */
+	RESET = 0xffff0,      /* a jump to here starts a PC again */
+
+	/* And sizes, in bytes. */
+	RAM_SIZE = 0x200000,   /* by default: 2 MiB, a large page */
+	MOST_RAM = 0xc0000000, /* 3 GiB: above, a PC has its devices, and KVM */
+	STACK_ROOM = 0x1000,   /* between an image and the end of RAM */
+	SECTOR = 512,          /* of a disk */
 };
 
 /*
- * What the first half uses of the second: so these are its contents, by the
- * number of the chapter.
+ * The functions of the second half that are called in the first, by the number
+ * of the chapter. Those for an option do nothing unless the option was given.
  */
 struct vm;
 /* clang-format off */
 static double now(void);                         /*  9: a clock, in seconds */
 static void catch_signals(struct vm *vm);        /*  9: ^C, --timeout, ticks */
 static void parse_options(struct vm *vm, int argc, char *argv[]); /* 10 */
-static u64 load_elf(struct vm *vm);              /* 11: ELF files */
-static u64 copy_pipe(struct vm *vm);             /* 11: images from pipes */
-static void build_idt(struct vm *vm, struct kvm_sregs *sregs); /* 12 */
-static void report(struct vm *vm, int status);   /* 12: why it died, where */
-static void explain_halt(struct vm *vm);         /* 12: why it ended so */
-static unsigned code_bits(const struct vm *vm);  /* 13: by its Multiboot */
-static bool is_boot_sector(const struct vm *vm); /* 13: as a PC boots it */
+static u64 load_elf(struct vm *vm);              /* 11: returns its entry */
+static u64 copy_pipe(struct vm *vm);             /* 11: returns its size */
+static void build_idt(struct vm *vm, struct kvm_sregs *sregs); /* 12: stubs */
+static void report(struct vm *vm, int status);   /* 12: why it died; status */
+static void explain_halt(struct vm *vm);         /* 12: what a HLT may mean */
+static unsigned code_bits(const struct vm *vm);  /* 13: 64, 32; 0: flat */
+static bool is_boot_sector(const struct vm *vm); /* 13: does it end in 55 AA? */
 static void set_boot_registers(struct vm *vm, struct kvm_regs *regs); /* 13 */
 static void serial_port(struct vm *vm, u8 *data, u32 size); /* 13: COM1 */
-static void ignore(struct vm *vm, u8 *data, u32 size);      /* 13: devices */
-static bool serve_bios(struct vm *vm);           /* 13: INT n in real mode */
-static void handle_tick(struct vm *vm);          /* 13: a jump to itself */
-static void show_screen(const struct vm *vm);    /* 13: the text screen */
+static void ignore(struct vm *vm, u8 *data, u32 size); /* 13: other devices */
+static bool serve_bios(struct vm *vm);           /* 13: was it a BIOS call? */
+static void handle_tick(struct vm *vm);          /* 13: an end without HLT? */
+static void show_screen(const struct vm *vm);    /* 13: what is on it */
 static void show_machine(struct vm *vm);         /* 14: --verbose */
 static void show_exit(struct vm *vm);            /* 14: --trace */
-static bool show_step(struct vm *vm);            /* 14: --step */
+static bool show_step(struct vm *vm);            /* 14: --step; is it HLT? */
 static void show_stats(struct vm *vm);           /* 14: --stats */
 static void coalesce_console(struct vm *vm);     /* 15: --coalesce */
-static void drain_ring(struct vm *vm);           /* 15: what it collected */
-static void lock_door(void);                     /* 16: no more calls */
+static void drain_ring(struct vm *vm);           /* 15: what KVM collected */
+static void lock_door(void);                     /* 16: hardly any more calls */
 static void open_gdb(struct vm *vm);             /* 17: --gdb */
-static void serve_gdb(struct vm *vm);            /* 17: its run */
+static void serve_gdb(struct vm *vm);            /* 17: a run as gdb wants it */
 /* clang-format on */
 
 /* ====================================================================== 2 ===
  * x86: page-table entries, segment descriptors
  *
- * The bits of control registers have names in <asm/processor-flags.h>. Here are
- * the few that it lacks, and how a segment is described to the CPU.
+ * The bits of control registers have names in <asm/processor-flags.h>. That has
+ * none for the bits of EFER and of page-table entries, so here they are. Then
+ * comes how a segment is described to the CPU.
  */
 
-/* Page-table entries: SDM "32-Bit Paging" and "4-Level Paging". */
+/* Entries of all page tables: SDM "32-Bit Paging" and "4-Level Paging". */
 #define PAGE_SIZE     4096
 #define PDE64_PRESENT (1u << 0)
 #define PDE64_RW      (1u << 1) /* writable */
-#define PDE64_USER    (1u << 2) /* accessible in ring 3, too */
-#define PDE64_PS      (1u << 7) /* maps a page of 2 or 4 MiB, not a table */
+#define PDE64_USER    (1u << 2) /* a guest may use it in ring 3, too */
+#define PDE64_PS      (1u << 7) /* points to a large page, not to a table */
 
-/* The extended feature enable register, a model-specific one: SDM 2.2.1. */
-#define EFER_LME (1u << 8)  /* long mode enable: what software asks for */
-#define EFER_LMA (1u << 10) /* long mode active: LME, and paging is on */
+/*
+ * The extended feature enable register (SDM 2.2.1). Software sets LME, "long
+ * mode enable". When it then switches paging on, the CPU itself sets LMA, "long
+ * mode active". KVM_SET_SREGS does not execute these steps, so it wants both.
+ */
+#define EFER_LME (1u << 8)
+#define EFER_LMA (1u << 10)
 
 /*
  * A segment descriptor, as it stands in the GDT (SDM 3.4.5, figure 3-8):
  *
- *	63      56  55  54  53  52  51     48  47  46 45  44  43  40  39      32
- *	+---------+---+---+---+---+----------+---+------+---+-------+----------+
- *	|base     | G | D | L | - |limit     | P | DPL  | S | type  |base      |
- *	|  31..24 |   |   |   |   |   19..16 |   |      |   |       |   23..16 |
- *	+---------+---+---+---+---+----------+---+------+---+-------+----------+
- *	31                                 16 15                               0
- *	+------------------------------------+---------------------------------+
- *	|base 15..0                          |limit 15..0                      |
- *	+------------------------------------+---------------------------------+
+ *	63    56  55  54  53  52  51   48  47  46 45  44  43  40  39    32
+ *	+-------+---+---+---+---+--------+---+------+---+-------+--------+
+ *	|base   | G | D | L | - |limit   | P | DPL  | S | type  |base    |
+ *	| 31..24|   |   |   |   |  19..16|   |      |   |       |  23..16|
+ *	+-------+---+---+---+---+--------+---+------+---+-------+--------+
+ *	31                             16 15                             0
+ *	+--------------------------------+-------------------------------+
+ *	|base 15..0                      |limit 15..0                    |
+ *	+--------------------------------+-------------------------------+
  *
  *	G: the limit counts pages of 4 KiB      P: the segment is present
  *	D: 32-bit code, or a 32-bit stack       DPL: its ring, 0 to 3
- *	L: 64-bit code, and then not D          S: code or data
- *	type: 11 is code that can be read, 3 is data that can be written
+ *	L: 64-bit code, and then not D          S: it is for code or data
+ *	type: 0xb is code that can be read, 0x3 is data that can be written.
+ *	Both have the bit "accessed", which a CPU sets when it loads them.
  *
- * All of ours begin at 0. The limit 0xfffff with G makes them 4 GiB large.
+ * All of ours begin at 0. Those of the 32- and 64-bit modes have the limit
+ * 0xfffff, in pages: that is 4 GiB.
  */
 #define CODE16 0x00009b000000ffffull /* real mode's: 64 KiB, no G, no D */
 #define CODE32 0x00cf9b000000ffffull
@@ -189,7 +212,7 @@ static void serve_gdb(struct vm *vm);            /* 17: its run */
 /*
  * The segment register that results when a selector is loaded. The CPU takes
  * the descriptor apart, and keeps its fields in the hidden part of the register
- * (SDM 3.4.3). KVM wants them so.
+ * (SDM 3.4.3). KVM has the fields apart, too.
  */
 static struct kvm_segment segment(u16 selector, u64 desc)
 {
@@ -198,7 +221,7 @@ static struct kvm_segment segment(u16 selector, u64 desc)
 	return (struct kvm_segment){
 		.selector = selector,
 		.base = (desc >> 16 & 0xffffff) | (desc >> 56 << 24),
-		.limit = desc >> 55 & 1 ? limit << 12 | 0xfff : limit,
+		.limit = (desc >> 55 & 1) ? (limit << 12 | 0xfff) : limit,
 		.type = desc >> 40 & 0xf,
 		.s = desc >> 44 & 1,
 		.dpl = desc >> 45 & 3,
@@ -212,11 +235,11 @@ static struct kvm_segment segment(u16 selector, u64 desc)
 /* ====================================================================== 3 ===
  * Output: the guest's to stdout, ours to stderr
  *
- * A guest hands over its output a byte at a time. Each byte is a VM exit. To
- * write each one at once would be a system call on top of that, so the bytes
- * wait in stdio's buffer. They are written at a newline if stdout is a
- * terminal, when the buffer is full, before we say anything ourselves, and at
- * each tick of chapter 9.
+ * A guest hands over its output a byte at a time, with a VM exit for each. To
+ * write each byte at once would take a system call, too. So the bytes wait in
+ * stdio's buffer. They are written when the buffer is full, at a newline if
+ * stdout is a terminal, before we say anything ourselves, and 50 times a second
+ * (see chapter 9).
  *
  * stdio drops what it could not write, and says so only once. So we ask
  * ferror() as well: lost output never ends in status 0.
@@ -232,9 +255,9 @@ static void flush_output(void)
 }
 
 /*
- * Give stdout and stderr their buffers. These are static, for glibc would
- * allocate some at the first use, when the door is locked (chapter 16). However
- * the process ends, stdout is flushed, and errors are seen.
+ * Give stdout and stderr their buffers. Without these, glibc would allocate
+ * some at the first use, and then the door is locked (chapter 16): the system
+ * calls for it are forbidden. exit() flushes stdout, and sees errors.
  */
 static void open_output(void)
 {
@@ -242,14 +265,15 @@ static void open_output(void)
 
 	setvbuf(stdout, out, isatty(1) ? _IOLBF : _IOFBF, sizeof(out));
 	setvbuf(stderr, error, _IOLBF, sizeof(error));
-	/* A file that may not grow is an error of write(), not our death. */
+	/* Where a file may not grow, let write() fail, and tell it. */
 	signal(SIGXFSZ, SIG_IGN);
 	atexit(flush_output);
 }
 
 /*
- * say() begins a line on stderr, after all output so far, as printf() would
- * print it. more() goes on with the line. Its "\n" is what writes it, whole.
+ * say() begins a line on stderr, after all output so far. more() goes on with
+ * the line. Both take what printf() takes. The line is written as a whole when
+ * it is given its "\n".
  */
 #define more(...) fprintf(stderr, __VA_ARGS__)
 #define say(...) \
@@ -267,13 +291,11 @@ static void open_output(void)
  * at guest physical address A is what we find at vm->mem + A.
  */
 
-/* Options without a value. Those without a letter are no characters. */
+/* The options without a value: by letter, or from 256 on if they have none. */
 enum { COALESCE = 'c', VERBOSE = 'v', TRACE = 256, STEP, STATS, GDB, OPTIONS };
 
 /* In place of a byte of stdin: none has been read yet, or none is left. */
 enum { NO_INPUT = -1, NO_MORE = -2 };
-
-enum { SECTOR = 512 }; /* of a disk, in bytes */
 
 struct vm {
 	/* What the command line asks for. */
@@ -281,7 +303,7 @@ struct vm {
 	const char *path;        /* of the image; NULL: a built-in guest */
 	u64 mem_size;            /* of RAM in bytes, a multiple of 4096 */
 	double timeout;          /* in seconds; 0: none */
-	bool on[OPTIONS];        /* the options above that were given */
+	bool on[OPTIONS];        /* which of the options above were given */
 
 	/* The machine. */
 	int sys_fd, fd, vcpu_fd; /* /dev/kvm, the machine, its CPU */
@@ -290,44 +312,46 @@ struct vm {
 	struct kvm_coalesced_mmio_ring *ring; /* of --coalesce, or NULL */
 
 	/* The image. */
-	const u8 *image; /* its file, mapped, or the built-in guest... */
-	u64 image_size;  /* ...and the size of that in bytes */
-	int image_fd;    /* the file again, to be read */
+	const u8 *image; /* all bytes of its file, or the built-in guest */
+	u64 image_size;  /* how many these are */
+	int image_fd;    /* the file: it is read from there into RAM */
 	unsigned elf;    /* 64 or 32: an ELF file's class; or 0 */
-	bool guessed;    /* nobody chose the mode, nor does the image */
+	bool guessed;    /* neither the user nor the image says the mode */
 	bool boot;       /* it is a boot sector */
 	u64 start, end;  /* where it is in the guest's memory */
 
 	/* The run. */
-	int status;             /* to end with; -1 as long as it goes on */
-	u64 exited, exits[64];  /* exits so far, in all and by reason... */
-	u64 collected;          /* ...and bytes of output that were none */
+	int status;             /* to end with; below 0 while it goes on */
+	u64 exited, exits[64];  /* VM exits so far: all; those of each reason */
+	u64 collected;          /* bytes of output that KVM collected */
 	double began, run_time; /* for --stats, in seconds */
-	u8 com1[8], pulse, row; /* COM1's registers, other devices' state */
+	u8 com1[8], pulse, row; /* registers of COM1, state of other devices */
 	int input;              /* the byte of stdin that waits */
 	const char *why;        /* how it ended, if it was not by HLT */
 
-	/* What get_registers() found: see chapter 12. */
+	/* What get_registers() of chapter 12 found. */
 	struct kvm_regs regs, shown; /* the guest's; what --step showed */
 	struct kvm_sregs sregs;
-	int vector;     /* of the exception that stopped it; -1: none... */
-	bool by_int;    /* ...or was it an INT n?... */
-	u64 error_code; /* ...and the exception's error code, or 0 */
+	int vector;     /* of the exception that stopped it, or -1 */
+	bool by_int;    /* it was not an exception, but an INT n */
+	u64 error_code; /* the exception's, or 0 */
 
-	struct gdb *gdb; /* chapter 17 */
+	struct gdb *gdb; /* of chapter 17 */
 };
 
-/* --verbose: tell each call of the set-up. */
+/* --verbose: print each call of the set-up. (These calls know of no vm.) */
 static bool verbose;
 
 /*
  * End with STATUS_HOST, and a message that says which call failed and why (by
- * errno). For what people really meet it also says what to do.
+ * errno). If it is an error that people really meet, say what to do, too.
  */
 static void __attribute__((noreturn)) host_error(const char *call)
 {
 	int error = errno;
 
+	flush_output();
+	errno = error;
 	warn("%s", call);
 	if (error == ENOENT)
 		warnx("load the module kvm_intel or kvm_amd; see the README");
@@ -346,33 +370,33 @@ static long check_call(const char *call, long ret)
 {
 	if (ret == -1)
 		host_error(call);
-	if (verbose)
+	if (verbose) /* an address in hexadecimal */
 		say(ret >> 32 ? "%s = 0x%lx\n" : "%s = %ld\n", call, ret);
 	return ret;
 }
 
-/* A call that has to succeed, named by its own text; and an ioctl of KVM. */
+/* Make a system call, or an ioctl of KVM's, whose text names it in messages. */
 #define MUST(call)            check_call(#call, call)
 #define KVM(fd, request, arg) check_call(#request, ioctl(fd, request, arg))
 
 /* Give the machine its RAM, all zero, from guest physical address 0 on. */
 static void create_ram(struct vm *vm)
 {
-	struct kvm_userspace_memory_region ram = { 0 };
+	struct kvm_userspace_memory_region ram = { .guest_phys_addr = 0 };
 
 	/*
 	 * PRIVATE and ANONYMOUS: pages of our own, zeroed, of no file. A page
 	 * takes memory only once it is touched. So a guest with much RAM costs
-	 * no more than what it uses. NORESERVE: the kernel is not to count all
-	 * of it as promised memory, of which there may not be so much.
+	 * no more than what it uses. NORESERVE: the kernel need not promise
+	 * memory for all of it now; there may not be so much.
 	 */
 	vm->mem = mmap(NULL, vm->mem_size, PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	check_call("mmap of RAM", (long)vm->mem);
 	/*
-	 * The kernel may share pages that are the same in several guests. This
-	 * is a favour to the host. So it is no error if the kernel is built
-	 * without KSM, the part that does it.
+	 * If several guests have pages with the same bytes, the kernel may keep
+	 * one copy of them. This is a favour to the host. KSM, the part that
+	 * does it, may be missing from the kernel: that is no error.
 	 */
 	madvise(vm->mem, vm->mem_size, MADV_MERGEABLE);
 
@@ -382,10 +406,11 @@ static void create_ram(struct vm *vm)
 }
 
 /*
- * Let the guest see the CPUID of the host, as far as KVM can virtualise it, but
- * without VMX and SVM. No guest here needs to be a hypervisor, and that is the
- * largest part of KVM that a guest could attack. KVM has at most 256 entries,
- * and says E2BIG to an array that is too small.
+ * Let the guest see what the host's CPU can do, as far as KVM can virtualise
+ * it: the CPUID instruction tells it. VMX (of Intel) and SVM (of AMD) are left
+ * out. They are for hypervisors, which no guest here is, and to emulate them is
+ * the largest part of KVM that a guest could attack. KVM has at most 256
+ * entries. If the array were too small, it would say E2BIG.
  */
 static void copy_cpuid(struct vm *vm)
 {
@@ -405,9 +430,10 @@ static void copy_cpuid(struct vm *vm)
 }
 
 /*
- * Give the machine its one CPU, which is as after a reset (SDM "Processor State
- * After Reset"). In the struct kvm_run that KVM shares with us it tells why the
- * CPU has stopped.
+ * Give the machine its one CPU, number 0, in the state after a reset (SDM
+ * "Processor State After Reset"). KVM shares some pages with us that belong to
+ * it. They begin with a struct kvm_run, in which KVM says why the CPU stopped.
+ * The bytes of an IN or OUT come after that.
  */
 static void create_vcpu(struct vm *vm)
 {
@@ -418,15 +444,15 @@ static void create_vcpu(struct vm *vm)
 	vm->kvm_run = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED,
 			   vm->vcpu_fd, 0);
 	check_call("mmap of struct kvm_run", (long)vm->kvm_run);
-	/* The built-in guests do without, for the two calls are slow. */
+	/* The built-in guests do not ask, and the two calls are slow. */
 	if (vm->path)
 		copy_cpuid(vm);
 }
 
 /*
  * Make a machine with RAM and a CPU. KVM's API has been at version 12 since
- * Linux 2.6.22, and its documentation tells us to refuse any other. (All that
- * we need besides is in Linux 4.11.)
+ * Linux 2.6.22, and its documentation tells us to refuse any other. (All else
+ * that we need is there since Linux 4.11.)
  */
 static void create_vm(struct vm *vm)
 {
@@ -435,9 +461,10 @@ static void create_vm(struct vm *vm)
 		errx(STATUS_HOST, "KVM_GET_API_VERSION: not the known one");
 	vm->fd = (int)KVM(vm->sys_fd, KVM_CREATE_VM, 0);
 	/*
-	 * Intel CPUs that cannot run real mode as a guest run it as a virtual
-	 * 8086 task. For that KVM needs three pages, and gets them here: just
-	 * below the BIOS of a PC, and above all RAM that we may have.
+	 * On older Intel CPUs KVM runs a guest's real mode as a virtual 8086
+	 * task. It keeps that task's state in three pages of the guest's
+	 * address space. They may be anywhere outside of RAM: this is just
+	 * below the last 256 KiB of 4 GiB, where a PC has its BIOS.
 	 */
 	KVM(vm->fd, KVM_SET_TSS_ADDR, 0xfffbd000);
 	create_ram(vm);
@@ -448,7 +475,7 @@ static void create_vm(struct vm *vm)
 	close(vm->fd);
 }
 
-/* The first bytes of something, at most 8, as the number that they are. */
+/* The number that so many bytes make, 8 at most, the lowest one first. */
 static u64 little_endian(const void *bytes, size_t size)
 {
 	u64 value = 0;
@@ -457,14 +484,14 @@ static u64 little_endian(const void *bytes, size_t size)
 	return value;
 }
 
-/*
- * The guest physical address that a linear address of the guest's leads to, by
- * the guest's own page tables if it has paging; NOT_MAPPED if it leads nowhere.
- * KVM_TRANSLATE does not look at bits 63..48, which must be copies of bit 47
- * (SDM volume 1, 3.3.7.1: canonical addresses).
- */
 #define NOT_MAPPED (~0ull)
 
+/*
+ * Translate a linear address, one that the guest uses, into a guest physical
+ * one. That takes the guest's page tables, if it has paging. Returns NOT_MAPPED
+ * if they lead nowhere. KVM_TRANSLATE does not look at bits 63..48, which must
+ * all be equal to bit 47 (SDM volume 1, 3.3.7.1: canonical addresses).
+ */
 static u64 physical_address(struct vm *vm, u64 linear)
 {
 	struct kvm_translation tr = { .linear_address = linear };
@@ -476,10 +503,10 @@ static u64 physical_address(struct vm *vm, u64 linear)
 }
 
 /*
- * From a guest virtual to a host virtual address: where we find what is at a
- * linear address of the guest's. It is valid to the end of its page of 4 KiB.
- * Returns NULL if no RAM is there. This takes microseconds: call it once a
- * page, not once a byte.
+ * Returns a pointer to what is at a linear address of the guest: from a guest
+ * virtual to a host virtual address. The pointer is good up to the end of its
+ * page of 4 KiB. It is NULL if there is no RAM. A call takes microseconds, so
+ * make one for each page, and not for each byte.
  */
 static u8 *translate(struct vm *vm, u64 linear)
 {
@@ -488,7 +515,7 @@ static u8 *translate(struct vm *vm, u64 linear)
 	return address < vm->mem_size ? vm->mem + address : NULL;
 }
 
-/* For the two functions below: copy from the guest, or to it. */
+/* For the next two functions: copy from the guest, or to it. */
 static size_t copy_guest(struct vm *vm, u64 linear, u8 *data, size_t len,
 			 bool write)
 {
@@ -509,8 +536,8 @@ static size_t copy_guest(struct vm *vm, u64 linear, u8 *data, size_t len,
 }
 
 /*
- * Copy len bytes from a linear address of the guest's, or to one. Returns how
- * many were copied: fewer where there is no RAM.
+ * Copy len bytes from a linear address of the guest, or to one. Returns how
+ * many were copied: fewer than len if there is no RAM for the rest.
  */
 static size_t read_guest(struct vm *vm, u64 linear, void *to, size_t len)
 {
@@ -528,19 +555,23 @@ static size_t write_guest(struct vm *vm, u64 linear, const void *from,
  *
  * A PC starts in real mode, and its boot code climbs to long mode step by step.
  * KVM lets us skip the climb. We build the tables in guest memory, and set the
- * registers to what they would be at the end of it. What these are is a row of
- * data for each mode. enter_mode() makes it true.
+ * registers to what they would be after it. Each mode is a row of values in the
+ * table modes[]. enter_mode() puts a CPU into the mode of a row.
  */
 
-/* The built-in guests, linked in as bytes: see images.o in the Makefile. */
+/*
+ * The built-in guests: their bytes, and the end of these. The linker knows the
+ * symbols as addresses (see images.o in the Makefile). In C the name of an
+ * array is an address, too. That of a pointer would be the place where one is.
+ */
 extern const u8 guest16[], guest16_end[];
 extern const u8 guest32[], guest32_end[];
 extern const u8 guest64[], guest64_end[];
 
 struct mode {
-	int option;                  /* on the command line */
+	int option;                  /* its letter on the command line */
 	unsigned bits;               /* of a register */
-	const char *name, *rax;      /* the latter is what it calls RAX */
+	const char *name, *rax;      /* the mode's; and RAX's in this mode */
 	const u8 *guest, *guest_end; /* the built-in guest */
 	void (*map)(struct vm *vm);  /* builds page tables; NULL: none */
 	u64 code;                    /* CS's descriptor */
@@ -593,22 +624,23 @@ static void map_long(struct vm *vm)
 }
 
 /*
- * CR0 (SDM 2.5). PE: protected mode. ET: always 1. NE: x87 errors are
+ * CR0 (SDM 2.5). PE: protected mode. ET: always 1. NE: errors of the x87 are
  * exceptions, and not interrupts of a controller that is not there. PG: paging.
- * WP: read-only pages are so for ring 0, too. MP and AM change nothing until a
- * guest sets CR0.TS, or RFLAGS.AC in ring 3. Kernels have them on.
+ * WP: ring 0 cannot write to read-only pages either. MP and AM change nothing
+ * until a guest sets CR0.TS, or RFLAGS.AC in ring 3. Kernels have them on. In
+ * real mode CR0 stays as a reset leaves it.
  */
 #define CR0_PROTECTED (X86_CR0_PE | X86_CR0_ET | X86_CR0_NE)
 #define CR0_PAGED \
 	(CR0_PROTECTED | X86_CR0_PG | X86_CR0_WP | X86_CR0_MP | X86_CR0_AM)
 
 /*
- * CR4 (SDM 2.5). PSE: 32-bit paging heeds PDE64_PS. PAE: entries have 64 bits,
- * as long mode wants them. The other two allow SSE, which compilers use in
- * 64-bit code. In real mode CR0 stays as it is after a reset.
+ * CR4 (SDM 2.5). PSE: PDE64_PS counts in 32-bit paging. PAE: entries have 64
+ * bits, as long mode wants them. OSFXSR and OSXMMEXCPT: SSE may be used, as
+ * compilers do in 64-bit code.
  *
- * If nobody chooses a mode, the first row is for a flat image, the second for a
- * 32-bit ELF file, the third for a 64-bit one.
+ * If nobody chooses a mode, open_image() takes one of the first three rows:
+ * real mode unless the image is an ELF file.
  */
 /* clang-format off */
 static const struct mode modes[] = {
@@ -627,7 +659,8 @@ static const struct mode modes[] = {
 
 /*
  * Build a GDT with one code and one data segment, and set the segment registers
- * as if loaded from it. Selector 0 means "no segment": its entry is never used.
+ * as if they had been loaded from it. Selector 0 means "no segment": its entry
+ * is never used.
  */
 static void build_gdt(struct vm *vm, struct kvm_sregs *sregs)
 {
@@ -642,10 +675,11 @@ static void build_gdt(struct vm *vm, struct kvm_sregs *sregs)
 }
 
 /*
- * KVM_SET_SREGS may succeed without doing all that it was asked. (kvm-pvm has
- * no 32-bit paging, and clears CR0.PG.) A guest would die of that in ways hard
- * to understand. So read the registers back, and end with STATUS_HOST if KVM
- * has not set them so. The message has the bits that are not as they were set.
+ * KVM_SET_SREGS may succeed without doing all that it was asked for. (kvm-pvm,
+ * a KVM for machines whose CPU does not help it, has no 32-bit paging, and
+ * clears CR0.PG.) A guest would soon die of that, and its report would not say
+ * why. So read the registers back. If they are not as they were set, end with
+ * STATUS_HOST, and a message that has the bits which differ.
  */
 static void check_mode(struct vm *vm, const struct kvm_sregs *want)
 {
@@ -670,11 +704,11 @@ static void enter_mode(struct vm *vm, u64 entry)
 	struct kvm_regs regs = {
 		.rip = entry,
 		.rsp = mode->bits > 16 ? vm->mem_size : entry,
-		.rflags = X86_EFLAGS_FIXED, /* and IF clear: no interrupts */
+		.rflags = X86_EFLAGS_FIXED, /* bit 1; IF, interrupts, is off */
 	};
 
 	KVM(vm->vcpu_fd, KVM_GET_SREGS, &sregs);
-	/* After a reset CS is the BIOS's: selector f000, base ffff0000. */
+	/* For real mode. A reset leaves CS at the BIOS: base ffff0000. */
 	sregs.cs = segment(0, mode->code);
 	if (mode->bits > 16) {
 		sregs.cr0 = mode->cr0;
@@ -697,9 +731,10 @@ static void enter_mode(struct vm *vm, u64 entry)
  * The image: a built-in guest, or a file
  *
  * A flat image is read to guest physical address 0x8000, and entered at its
- * first byte. It must keep off the stack, which has at least 4 KiB at the end
- * of RAM. In real mode the stack is below the entry instead, and the stubs of
- * chapter 12 are at 0xf0000.
+ * first byte. It must leave room for the stack: at least 4 KiB at the end of
+ * RAM. In real mode the stack is below the entry instead, and an image may
+ * reach up to the stubs at 0xf0000 (see chapter 12). ELF files and boot sectors
+ * say themselves where they belong.
  */
 
 /* End with STATUS_USAGE and a message about the image. */
@@ -707,26 +742,27 @@ static void enter_mode(struct vm *vm, u64 entry)
 	errx(STATUS_USAGE, "%s: " format, (vm)->path, ##__VA_ARGS__)
 
 /*
- * Read size bytes at an offset in the image's file to a guest physical address.
- * Ends with STATUS_USAGE if they cannot be read.
+ * Read size bytes, from an offset in the image's file on, to a guest physical
+ * address. Ends with STATUS_USAGE if they cannot be read.
  */
 static void read_image(struct vm *vm, u64 address, u64 size, u64 offset)
 {
-	ssize_t n = 1;
+	ssize_t n;
 
 	/* One pread() reads 2 GiB at most. */
-	for (u64 done = 0; done < size && n > 0; done += (u64)n) {
+	for (u64 done = 0; done < size; done += (u64)n) {
+		errno = EIO; /* unless it says another: the file is shorter */
 		n = pread(vm->image_fd, vm->mem + address + done, size - done,
 			  (off_t)(offset + done));
-		if (n < 0)
+		if (n <= 0)
 			err(STATUS_USAGE, "%s", vm->path);
 	}
 }
 
 /*
- * Open the image's file, if one was named, and map it. If nobody chose a mode,
- * choose it: an ELF file's class says it, and all else is for real mode. Ends
- * with STATUS_USAGE if there is no file, or nothing in it.
+ * Open the image's file, if one was named, and map it, to look at its bytes. If
+ * nobody chose a mode, choose it: 64- or 32-bit code, as an ELF file says, or
+ * else real mode. Ends with STATUS_USAGE if there is no file, or nothing in it.
  */
 static void open_image(struct vm *vm)
 {
@@ -753,72 +789,76 @@ static void open_image(struct vm *vm)
 		vm->mode = &modes[code_bits(vm) / 32]; /* row 0, 1 or 2 */
 	vm->boot = is_boot_sector(vm);
 	vm->guessed &= !vm->boot;
+	if (!vm->path) {
+		vm->image = vm->mode->guest;
+		vm->image_size = (u64)(vm->mode->guest_end - vm->image);
+	}
 }
 
 /*
- * The image is to lie in guest memory from start up to end. End with
- * STATUS_USAGE, and a message that says what would do, if it does not fit.
+ * The image is to lie in guest memory from start up to end. If it cannot, end
+ * with STATUS_USAGE, and a message that says what would help.
  */
 static void place_image(struct vm *vm, u64 start, u64 end)
 {
 	bool real = vm->mode->bits == 16;
-	u64 least = real ? GDT : TABLES_END;
+	u64 least = real ? GDT : TABLES_END; /* real mode has no GDT */
 	u64 most = real ? REAL_STUBS : vm->mem_size - STACK_ROOM;
 
-	if (start < least)
-		bad_image(vm,
-			  "it begins at 0x%llx, below 0x%llx: link it with "
-			  "-n, or -Ttext-segment=0x10000",
-			  start, least);
-	if (end > most && (real || end > MOST_RAM - STACK_ROOM))
-		bad_image(vm, "it ends at 0x%llx, beyond %s", end,
-			  real ? "real mode: try -s, -l" : "3 GiB");
-	if (end > most)
-		bad_image(vm, "it ends at 0x%llx, beyond 0x%llx: try -m %lluM",
-			  end, most, (end + STACK_ROOM + 0xfffff) >> 20);
 	vm->start = start;
 	vm->end = end;
+	if (start < least)
+		bad_image(vm,
+			  "it begins at 0x%llx, below 0x%llx: link it "
+			  "with -n, or -Ttext-segment=0x8000",
+			  start, least);
+	if (end <= most)
+		return;
+	if (real)
+		bad_image(vm, "it ends at 0x%llx, beyond real mode: try -s",
+			  end);
+	if (end > MOST_RAM - STACK_ROOM)
+		bad_image(vm, "it ends at 0x%llx, beyond 3 GiB", end);
+	bad_image(vm, "it ends at 0x%llx, beyond 0x%llx: try -m %lluM", end,
+		  most, (end + STACK_ROOM + 0xfffff) >> 20);
 }
 
 /*
- * Put the image into guest memory. Of a boot sector's file that is the first
- * sector, for all of it is a disk. Returns the address to enter it at.
+ * Put the image into guest memory. Returns the address to enter it at. If it is
+ * a boot sector, its file is a disk: only the first sector is loaded. The guest
+ * itself reads the others, by calls of the BIOS.
  */
 static u64 load_image(struct vm *vm)
 {
 	u64 entry = vm->boot ? BOOT : IMAGE;
+	u64 size = vm->boot ? SECTOR : vm->image_size;
 
-	if (!vm->path) {
-		vm->image = vm->mode->guest;
-		vm->image_size = (u64)(vm->mode->guest_end - vm->image);
-		place_image(vm, entry, entry + vm->image_size);
-		memcpy(vm->mem + entry, vm->image, vm->image_size);
-		return entry;
-	}
-	if (vm->elf) {
-		entry = load_elf(vm);
+	if (vm->elf)
+		return load_elf(vm);
+	place_image(vm, entry, entry + size);
+	if (vm->path) {
+		read_image(vm, entry, size, 0);
+		close(vm->image_fd);
 	} else {
-		vm->end = entry + (vm->boot ? SECTOR : vm->image_size);
-		place_image(vm, entry, vm->end);
-		read_image(vm, entry, vm->end - entry, 0);
+		memcpy(vm->mem + entry, vm->image, size);
 	}
-	close(vm->image_fd);
 	return entry;
 }
 
 /* ====================================================================== 7 ===
  * Ports: what the guest's IN and OUT reach
  *
- * IN and OUT leave the guest: they are VM exits (KVM_EXIT_IO). KVM has put the
- * bytes that an OUT writes into the shared struct kvm_run. It takes the bytes
- * that an IN reads from there.
+ * Each IN or OUT is a VM exit (KVM_EXIT_IO). The bytes of an OUT are in the
+ * pages that KVM shares with us: KVM has put them there. We put those of an IN
+ * into the same place. The guest gets them when KVM_RUN is called again.
  *
- * To add a hypercall, write a function, and give it a row in the table below.
- * The function gets the 1, 2 or 4 bytes of one access, to read them or to fill
- * them. If its row has several ports, vm->kvm_run->io.port says which it is. It
- * may call printf(): what it prints keeps its place in the guest's output. It
- * reaches what a pointer of the guest's points to by read_guest() and
- * write_guest().
+ * An IN or OUT to a port of our own is a hypercall: a call of the hypervisor.
+ * To add one, write a function, and give it a row in the table below, with a
+ * port that has none yet. The function gets the 1, 2 or 4 bytes of one access,
+ * to read them or to fill them. If its row has several ports,
+ * vm->kvm_run->io.port says which it is. It may call printf(): what it prints
+ * keeps its place in the guest's output. If a number is an address in the
+ * guest, read_guest() and write_guest() reach what is there.
  */
 
 /* Take the bytes, lowest first, as output. */
@@ -829,7 +869,7 @@ static void console_out(struct vm *vm, u8 *data, u32 size)
 			flush_output(); /* which ends with the error */
 }
 
-/* "The console is here", as the port says it in Bochs and QEMU. */
+/* An IN gives 0xE9, as in Bochs and QEMU: "the console is here". */
 static void console_in(struct vm *vm, u8 *data, u32 size)
 {
 	memset(data, 0xE9, size);
@@ -841,8 +881,9 @@ static void exit_out(struct vm *vm, u8 *data, u32 size)
 	vm->status = (data[0] << 1 | 1) & 0xff;
 }
 
-/* What handles an access. Those of a PC's devices are in chapter 13. */
-enum { BOTH = 2, COM1 = 0x3F8 };
+enum { BOTH = 2, COM1 = 0x3F8 }; /* BOTH: neither KVM_EXIT_IO_IN nor _OUT */
+
+/* What handles an access. The devices of a PC are in chapter 13. */
 /* clang-format off */
 static const struct port {
 	u16 first, count; /* the first port, and how many in a row */
@@ -854,7 +895,7 @@ static const struct port {
 	{ 0xE9, 1, KVM_EXIT_IO_IN, 4, console_in },
 	{ 0xF4, 1, KVM_EXIT_IO_OUT, 4, exit_out },
 	{ COM1, 8, BOTH, 1, serial_port },
-	{ 0x80, 1, KVM_EXIT_IO_OUT, 4, ignore },
+	{ 0x80, 1, KVM_EXIT_IO_OUT, 4, ignore }, /* a way to wait a moment */
 	{ 0x20, 2, BOTH, 4, ignore }, { 0xA0, 2, BOTH, 4, ignore }, /* PIC */
 	{ 0x60, 2, BOTH, 4, ignore }, { 0x64, 1, BOTH, 4, ignore }, /* keys */
 	{ 0x40, 4, BOTH, 4, ignore }, { 0x70, 2, BOTH, 4, ignore }, /* clocks */
@@ -867,21 +908,22 @@ static const struct port {
 static const struct port *find_port(const struct kvm_run *run)
 {
 	for (const struct port *p = ports; p < ports + ARRAY_SIZE(ports); p++) {
-		bool here = run->io.port >= p->first &&
+		bool port = run->io.port >= p->first &&
 			    run->io.port < p->first + p->count;
-		bool so = p->direction == BOTH ||
-			  p->direction == run->io.direction;
+		bool direction = p->direction == BOTH ||
+				 p->direction == run->io.direction;
 
-		if (here && so && run->io.size <= p->size)
+		if (port && direction && run->io.size <= p->size)
 			return p;
 	}
 	return NULL;
 }
 
 /*
- * The guest has left for an IN or OUT: count elements of size bytes lie in a
- * row at data_offset, all for one port. (REP INS gives a count above 1.)
- * Returns false if the table has no row for them.
+ * The guest has left for an IN or OUT. Its bytes are data_offset bytes after
+ * the begin of struct kvm_run: count elements of size bytes in a row, all for
+ * one port. (REP INS gives a count above 1.) Returns false if the table has no
+ * row for the port.
  */
 static bool handle_io(struct vm *vm)
 {
@@ -894,30 +936,31 @@ static bool handle_io(struct vm *vm)
 		data += run->io.size;
 	}
 	if (ferror_unlocked(stdout))
-		flush_output(); /* says why: errno knows it now */
-	return port;
+		flush_output(); /* says why, as long as errno knows it */
+	return port != NULL;
 }
 
 /* ====================================================================== 8 ===
  * The run: the loop around KVM_RUN, the verdict, main()
  *
- * KVM_RUN lets the CPU execute the guest until the guest does what the
+ * KVM_RUN lets the CPU execute the guest, until something comes up that the
  * hypervisor has to handle. Then it returns, and exit_reason in struct kvm_run
- * says why. We handle that, and run on.
+ * says what it was. We handle that, and call KVM_RUN again.
  *
  * A guest that does nothing of the kind is only interrupted by a signal. Then
- * KVM_RUN fails with EINTR. A signal that arrives just before KVM_RUN would be
- * lost. So the handlers set immediate_exit, and that makes the next KVM_RUN
- * fail in the same way (KVM API, 5, "immediate_exit").
+ * KVM_RUN fails with EINTR. But if the signal arrives just before KVM_RUN,
+ * there is nothing to interrupt, and the guest would start all the same. So the
+ * handlers of chapter 9 set immediate_exit in struct kvm_run. That makes the
+ * next KVM_RUN fail in the same way (KVM API, 5, "immediate_exit").
  */
 
-/* The status to end with since a signal has stopped the run: see chapter 9. */
+/* Set by a signal that stops the run: the exit status for that. Else 0. */
 static volatile sig_atomic_t stopped;
 
 /*
- * Run the guest. Returns true if it has exited, for only then exit_reason means
- * something, and false on a signal. That has been handled, but for stopped: it
- * is for the caller to look at that before it runs on.
+ * Run the guest. Returns true after a VM exit: only then exit_reason means
+ * something. Returns false after a signal. If that is to stop the run, stopped
+ * is set: look at it before the next call.
  */
 static bool run_vcpu(struct vm *vm)
 {
@@ -927,17 +970,17 @@ static bool run_vcpu(struct vm *vm)
 
 	if (vm->on[STATS])
 		vm->run_time += now() - before;
-	drain_ring(vm); /* what came before the exit, before the exit */
+	drain_ring(vm); /* output that is older than the exit */
 	if (ret == 0) {
 		vm->exited++;
 		vm->exits[run->exit_reason % ARRAY_SIZE(vm->exits)]++;
 		return true;
 	}
-	run->immediate_exit = 0; /* a later signal will set it again */
-	flush_output();
 	errno = error;
 	if (error != EINTR)
 		host_error("KVM_RUN");
+	run->immediate_exit = 0; /* a later signal will set it again */
+	flush_output();
 	return false;
 }
 
@@ -950,10 +993,10 @@ static bool handle_exit(struct vm *vm)
 	bool handled;
 
 	switch (vm->kvm_run->exit_reason) {
-	case KVM_EXIT_IO: /* IN or OUT */
+	case KVM_EXIT_IO: /* IN or OUT; so ends a call of the BIOS, too */
 		handled = handle_io(vm) || serve_bios(vm);
 		break;
-	case KVM_EXIT_HLT: /* the end, for no interrupt ever wakes the CPU */
+	case KVM_EXIT_HLT: /* the end: nothing here could wake the CPU */
 		vm->status = STATUS_OK;
 		handled = true;
 		break;
@@ -963,8 +1006,7 @@ static bool handle_exit(struct vm *vm)
 	default: /* what no guest should do: MMIO, a triple fault and so on */
 		handled = false;
 	}
-	if (vm->on[TRACE])
-		show_exit(vm);
+	show_exit(vm);
 	return handled;
 }
 
@@ -989,7 +1031,7 @@ static int check_result(struct vm *vm)
 	return right ? STATUS_OK : STATUS_GUEST;
 }
 
-/* The run is over: say what is to say, and make vm->status the exit status. */
+/* The run is over: tell its outcome, and make vm->status the exit status. */
 static void end_run(struct vm *vm)
 {
 	if (vm->status < 0)
@@ -999,16 +1041,15 @@ static void end_run(struct vm *vm)
 	else if (vm->status == STATUS_OK)
 		vm->status = check_result(vm);
 	show_screen(vm);
-	if (vm->on[STATS])
-		show_stats(vm);
+	show_stats(vm);
 	flush_output();
 }
 
-/* Run the guest to its end. Sets vm->status to the exit status for that. */
+/* Run the guest to its end. Sets vm->status to the exit status. */
 static void run_guest(struct vm *vm)
 {
 	do {
-		if (vm->on[STEP] && show_step(vm))
+		if (show_step(vm))
 			break;
 		if (!run_vcpu(vm))
 			handle_tick(vm);
@@ -1018,7 +1059,7 @@ static void run_guest(struct vm *vm)
 	end_run(vm);
 }
 
-/* Set up a machine, run the guest in it, and end with what came of it. */
+/* Set up a machine, run the guest in it, and return the exit status. */
 int main(int argc, char *argv[])
 {
 	static struct vm vm = { .mem_size = RAM_SIZE,
@@ -1028,12 +1069,10 @@ int main(int argc, char *argv[])
 	open_output();
 	parse_options(&vm, argc, argv);
 	open_image(&vm);
-	if (vm.on[GDB])
-		open_gdb(&vm);
+	open_gdb(&vm);
 	create_vm(&vm);
 	enter_mode(&vm, load_image(&vm));
-	if (verbose)
-		show_machine(&vm);
+	show_machine(&vm);
 
 	catch_signals(&vm);
 	lock_door();
@@ -1333,6 +1372,7 @@ static u64 load_elf(struct vm *vm)
 	if (entry < vm->start || entry >= vm->end ||
 	    (vm->mode->bits == 16 && entry >= REAL_END))
 		bad_image(vm, "its entry, 0x%llx, is in no segment", entry);
+	close(vm->image_fd);
 	return entry;
 }
 
@@ -1510,7 +1550,7 @@ static const struct exception {
  * Mode Stack Frame", and for real mode "Interrupt and Exception Handling"):
  *
  *	+------------+
- *	| SS         |  in long mode, or when the exception was in another ring
+ *	| SS         |  in long mode, or if the exception was in another ring
  *	| RSP        |
  *	+------------+
  *	| RFLAGS     |
@@ -2329,7 +2369,8 @@ static unsigned code_bits(const struct vm *vm)
 
 /*
  * What a boot loader leaves in registers: in DL the drive, a floppy or a hard
- * disk by its size; for Multiboot the version, and where it tells of the RAM.
+ * disk by its size; for Multiboot the version, and where it tells of the RAM. A
+ * stack that would have little room below the entry is where a BIOS has it.
  */
 static void set_boot_registers(struct vm *vm, struct kvm_regs *regs)
 {
@@ -2346,6 +2387,8 @@ static void set_boot_registers(struct vm *vm, struct kvm_regs *regs)
 
 	if (vm->boot)
 		regs->rdx = vm->image_size > FLOPPY * SECTOR ? 0x80 : 0;
+	if (vm->mode->bits == 16 && regs->rip < STACK_ROOM)
+		regs->rsp = BOOT;
 	if (vm->path && vm->mode->bits == 32)
 		version = multiboot(vm);
 	if (version == 0)
@@ -2410,6 +2453,8 @@ static void show_walk(const struct vm *vm, u64 address)
  */
 static void show_machine(struct vm *vm)
 {
+	if (!verbose)
+		return;
 	verbose = false;
 	get_registers(vm);
 	show_map(vm);
@@ -2432,6 +2477,8 @@ static void show_exit(struct vm *vm)
 	const struct kvm_run *run = vm->kvm_run;
 	const u8 *data = (const u8 *)run;
 
+	if (!vm->on[TRACE])
+		return;
 	get_registers(vm);
 	say("exit %llu: KVM_EXIT_%s, RIP 0x%llx", vm->exited,
 	    exit_names[run->exit_reason % 64], vm->regs.rip);
@@ -2479,6 +2526,8 @@ static bool show_step(struct vm *vm)
 {
 	const u64 *before = &vm->shown.rax, *after = &vm->regs.rax;
 
+	if (!vm->on[STEP])
+		return false;
 	complete_io(vm);
 	set_debug(vm, KVM_GUESTDBG_SINGLESTEP);
 	get_registers(vm);
@@ -2498,6 +2547,8 @@ static bool show_step(struct vm *vm)
 /* --stats: print what the run has cost. */
 static void show_stats(struct vm *vm)
 {
+	if (!vm->on[STATS])
+		return;
 	say("KVM_RUN: %llu exits, %.6f s; outside of it: %.6f s\n", vm->exited,
 	    vm->run_time, now() - vm->began - vm->run_time);
 	for (u32 i = 0; i < ARRAY_SIZE(vm->exits); i++)
@@ -2755,6 +2806,8 @@ static void open_gdb(struct vm *vm)
 	const cookie_io_functions_t functions = { .write = write_output };
 	static struct gdb gdb = { .signal = SIGTRAP };
 
+	if (!vm->on[GDB])
+		return;
 	if (vm->on[STEP] || vm->timeout > 0 || isatty(0) || isatty(1))
 		errx(STATUS_USAGE,
 		     "--gdb is not for terminals, --step or "

@@ -125,15 +125,14 @@ is 'keyboard: no Shift key; the clock: AL' \
 
 # The map of memory: two ranges, then no more; and who does not say SMAP.
 smap=$((0x534d4150))
-e820="0x15 0xe820"
-calls 'E820' "$(record $e820 0 20 $smap 0 0x9000
-	record $e820 1 20 $smap 0 0x9010; record $e820 2 20 $smap 0 0x9000)"
+calls 'E820' "$(record 0x15 0xe820 0 20 $smap 0 0x9000
+	record 0x15 0xe820 1 20 $smap 0 0x9010; record 0x15 0xe820 2 20 $smap 0 0x9000)"
 registers 1 534d4150 00000001 00000014 534d4150 0
 registers 2 534d4150 00000000 00000014 534d4150 0
 registers 3 00008620 00000002 00000014 534d4150 1
 is 'E820: the ranges' "$(printf '%s\n' "$out" | tail -n 1)" \
 	'00000000 00000000 0009fc00 00000000 00100000 00000000 00100000 00000000 '
-calls 'E820, wrongly' "$(record $e820 0 20 0 0 0x9000)"
+calls 'E820, wrongly' "$(record 0x15 0xe820 0 20 0 0 0x9000)"
 registers 1 00008620 00000000 00000014 00000000 1
 
 # Text: nine blanks, eighty, and a thousand that clear the screen; the string at
@@ -349,7 +348,7 @@ printf 'ab\nrest\n' | {
 }
 is 'what is not asked for is not read' "$(cat "$T/rest")" rest
 run -t 20 "$GUESTS/waits16.bin"
-cat "$T/rest" | {
+printf 'rest' | {
 	limit "$SIMPLE_KVM" -l >"$T/out" 2>"$T/err"
 	cat >"$T/got"
 }

@@ -66,7 +66,7 @@ refused 'an empty file' "^simple-kvm: $T/empty: the file is empty" "$T/empty"
 zeroes 929 >"$T/929k"
 for mode in -r ''; do
 	refused "'$mode': too large for real mode" \
-		'/929k: it ends at 0xf0400, beyond real mode: try -s, -l$' \
+		'/929k: it ends at 0xf0400, beyond real mode: try -s$' \
 		${mode:+"$mode"} "$T/929k"
 done
 if [ "$(id -u)" = 0 ]; then
@@ -94,7 +94,7 @@ for pair in -r950272 -s2060288 -p2060288 -l2060288; do
 	*) is "$mode: $size bytes" "$status $err" '0 ' ;;
 	esac
 	case $mode in
-	-r) message='0xf0001, beyond real mode: try -s, -l' ;;
+	-r) message='0xf0001, beyond real mode: try -s' ;;
 	*) message='0x1ff001, beyond 0x1ff000: try -m 3M' ;;
 	esac
 	refused "$mode: $size bytes and one more" "^simple-kvm: $T/more:\

@@ -96,7 +96,7 @@ machine='it is for another machine than x86'
 linked='it is no program: link it, with -no-pie'
 headers='its headers are truncated'
 segment='a segment is truncated'
-link='link it with -n, or -Ttext-segment=0x10000'
+link='link it with -n, or -Ttext-segment=0x8000'
 below="0x7000: $link"
 
 # the_file: what tells whether it can run, and whether it is all there.
@@ -301,8 +301,23 @@ for mode in -r '-r -m 3G'; do
 		p_paddr=$((0x10000)) e_entry=$((0x10000))
 	loads 'p_memsz: up to the stubs' p_memsz=$((0xf0000 - 0x8000))
 	refused 'p_memsz: a byte more' \
-		'it ends at 0xf0001, beyond real mode: try -s, -l' \
+		'it ends at 0xf0001, beyond real mode: try -s' \
 		p_memsz=$((0xf0001 - 0x8000))
+done
+
+# The stack of real mode is below the entry; where that is within the first 4
+# KiB, it is where a BIOS has it: mov %sp, %ax; out %ax, $0xe9; hlt.
+mode=-r
+sp='code="\\211\\340\\347\\351\\364"'
+for entry in 0x500 0xfff 0x1000; do
+	elf "$sp" p_paddr=$((entry)) e_entry=$((entry))
+	run $mode "$T/elf"
+	case $entry in
+	0x1000) want=0010 ;;
+	*) want=007c ;;
+	esac
+	is "real mode: the stack, entered at $entry" \
+		"$(od -An -tx1 "$T/out" | tr -d ' ')" $want
 done
 
 # the_virtual_entry: a virtual address leads to the physical one of its segment, of

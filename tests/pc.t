@@ -124,7 +124,7 @@ moved() {
 		i=0
 		while [ $i -lt 4 ]; do
 			# shellcheck disable=SC2059 # the format is the byte
-			printf "\\$(printf %03o $((($size - 5) >> 8 * i & 255)))"
+			printf "\\$(printf %03o $(((size - 5) >> 8 * i & 255)))"
 			i=$((i + 1))
 		done
 		dd if=/dev/zero bs="$2" count=1 2>/dev/null

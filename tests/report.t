@@ -185,7 +185,7 @@ like '-l, 64-bit code: no base, and all bits' "$err" \
 # At the end of RAM there is nothing to show.
 for pair in -s32 -l64; do
 	mode=${pair%??} bits=${pair#??}
-	[ $mode = -s ] && nothing='(no RAM)$' || nothing=$unmapped
+	[ "$mode" = -s ] && nothing='(no RAM)$' || nothing=$unmapped
 	framed 0 0x200000 0x10 0x200000 0x2 0x8 0x200000
 	like "$mode, the end of RAM: RIP" "$err" \
 		"^simple-kvm: at address 0x200000 (beyond the end of RAM): $nothing"
