@@ -1251,7 +1251,7 @@ static error_t parse_option(int key, char *arg, struct argp_state *state)
 	return 0;
 }
 
-const char *argp_program_version = "simple-kvm 0.2";
+const char *argp_program_version = "simple-kvm 0.3";
 
 static const struct argp argp = {
 	.options = options,

@@ -164,7 +164,7 @@ grep -l '^\$ gcc .*-nostdlib' "$T"/blocks/*-console >"$T/recipes"
 at_least 'recipes for gcc' 1 "$T/recipes"
 recipe=$(cat "$T/recipes")
 for change in 's/-O2/& -m32 -fno-pic/' 's/-Ttext=/-n,&/' \
-	's/-Ttext=[^ ]*/-Ttext-segment=0x10000/' \
+	's/-Ttext=[^ ]*/-Ttext-segment=0x8000/' \
 	's/,-Ttext=[^ ]*/ -T guest.ld/' \
 	's/,-Ttext=[^ ]*//; s/simple-kvm/& -m 5M/'; do
 	sed "$change" "$recipe" >"$T/recipe"
@@ -317,21 +317,10 @@ while read -r number; do
 	succeeds "status $number" grep -q "STATUS_[A-Z]* = $number," simple-kvm.c
 done <"$T/statuses"
 
-# The registers of a mode are what is shown.
-for mode in s l; do
-	run -$mode -v
-	row="| \`-$mode\` |"
-	for register in CR0 CR4 EFER; do
-		bits=$(sed -n "s/^simple-kvm:   $register *[0-9a-f]* *//p" "$T/err")
-		row="$row ${bits:-0} |"
-	done
-	succeeds "mode: $row" grep -qF -e "$row" "$readme"
-done
-
 # Every function that the README names is there.
 # shellcheck disable=SC2016 # backquotes of Markdown
 grep -o '`[a-z_]*()`' "$readme" | tr -d '`()' | sort -u >"$T/functions"
-at_least 'functions' 10 "$T/functions"
+at_least 'functions' 7 "$T/functions"
 while read -r function; do
 	succeeds "$function() exists" grep -q \
 		-e "[ *]$function(.*[^;]\$" -e "^#define $function(" simple-kvm.c

@@ -93,6 +93,17 @@ told=$(sed -n '/^| in an entry/,/^$/s/^| \([A-Z]*\) |.*/\1/p' "$text" | tr '\n' 
 set=$(sed -n 's/^simple-kvm:   PD\[0\] = 0x[0-9a-f]* //p' "$T/err" | head -n 1)
 is 'bits of an entry' "$told" "$set "
 
+# The registers of a mode are what is shown.
+for mode in s l; do
+	run -$mode -v
+	row="| \`-$mode\` |"
+	for register in CR0 CR4 EFER; do
+		bits=$(sed -n "s/^simple-kvm:   $register *[0-9a-f]* *//p" "$T/err")
+		row="$row ${bits:-0} |"
+	done
+	succeeds "mode: $row" grep -qF -e "$row" "$text"
+done
+
 # The commands. They speak of ./simple-kvm; SANITIZE=1 tests another.
 mkdir "$T/run" || exit
 ln -s "$SIMPLE_KVM" "$T/run/simple-kvm"
