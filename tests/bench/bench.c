@@ -119,8 +119,8 @@ static void __attribute__((noreturn)) host_error(const char *what)
 }
 
 /* End with a message about a program, and how to see what is wrong with it. */
-static void __attribute__((noreturn))
-fail(const struct subject *s, const char *what, long long number)
+static _Noreturn void fail(const struct subject *s, const char *what,
+			   long long number)
 {
 	progress(NULL, 0);
 	fprintf(stderr, "bench: %s %lld:", what, number);
@@ -374,10 +374,10 @@ static void row(const char *what, struct result how, const struct subject *a,
 	fflush(stdout);
 }
 
-#define SUBJECT(bytes, ...) \
-	{ \
-		.args = { __VA_ARGS__ }, .output = (bytes) \
-	}
+/* A program that writes so many bytes, and its arguments. */
+/* clang-format off */
+#define SUBJECT(bytes, ...) { .args = { __VA_ARGS__ }, .output = (bytes) }
+/* clang-format on */
 
 /* One launch at a time. */
 static void bench_launches(void)
