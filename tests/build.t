@@ -257,6 +257,22 @@ $make late.bin >"$T/log" 2>&1
 like 'a _start that is not first: refused' "$(cat "$T/log")" \
 	'_start must come first'
 
+# make test, where there is a /dev/null, but no /dev/kvm.
+printf '#!/bin/sh\necho "1..0 # SKIP"\n' >"$T/skipped.t"
+cat >"$T/no-kvm" <<'E'
+mount -t tmpfs none /dev && mknod -m 666 /dev/null c 1 3 &&
+	: >/dev/null || exit 77
+exec "$@"
+E
+tested=$(unshare -m sh "$T/no-kvm" $make -s test TEST_GUESTS= \
+	TESTS="$T/skipped.t" 2>"$T/log")
+if [ "$?" = 77 ] || grep -q '^unshare: ' "$T/log"; then
+	skip 'make test without /dev/kvm' 'it takes root, and mounts'
+else
+	like 'make test without /dev/kvm' "$(echo "$tested" | tail -n 1)" \
+		'^Next to nothing was tried: '
+fi
+
 # ------------------------------------------------------------- and gone again
 
 $make -s tests/guests/spin.elf tests/guests/spin16.bin
