@@ -1,5 +1,5 @@
 #!/bin/sh
-# MADV_MERGEABLE does what it is for: two guests with the same 16 MiB in their
+# MADV_MERGEABLE does what it is for: two guests with the same 4 MiB in their
 # RAM, no two pages of which are alike in one guest, come to share that memory
 # once the kernel's same-page merging is on.
 # backends: no (needs Linux 5.19 or later, and a process for each guest)
@@ -7,12 +7,17 @@
 need_kvm
 ksm=/sys/kernel/mm/ksm
 [ "$(id -u)" = 0 ] || skip_all 'switching KSM on needs root'
+[ -d /sys/kernel/mm ] || skip_all '/sys is not mounted'
 [ -d $ksm ] || skip_all 'this kernel is built without KSM'
 [ -e /proc/self/ksm_merging_pages ] ||
 	skip_all 'no /proc/PID/ksm_merging_pages: needs Linux 5.19'
 [ -w $ksm/run ] || skip_all "$ksm is read-only"
 has_mode -l || skip_all 'this KVM does not have the mode -l'
-pages=4096 # that the guest fills
+pages=1024 # that the guest fills
+
+# One run at a time: else one would restore what another has set.
+exec 9<$ksm/run
+flock 9
 
 # The guests end and the host gets its settings back, whatever happens. What
 # the kernel has beyond these is off, or changes nothing here.

@@ -66,7 +66,7 @@ protocol() {
 	is "$mode: m beyond RAM" "$(reply 5)" E01
 	is "$mode: M over the end of RAM" "$(reply 6)" E01
 	is "$mode: M beyond RAM" "$(reply 7)" E01
-	like "$mode: m at the end of all addresses" "$(reply 8)" '^\(E01\|....\)$'
+	is "$mode: m at the end of all addresses" "$(reply 8)" E01
 	long=$(reply 9)
 	is "$mode: m of more than a packet holds" ${#long} 4096
 

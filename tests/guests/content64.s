@@ -1,4 +1,4 @@
-# content - fills the 16 MiB from 2 MiB on, each page with its own number, and
+# content - fills the 4 MiB from 2 MiB on, each page with its own number, and
 # then prints "filled" for ever: who stops reading that makes simple-kvm sleep.
 	.text
 	.globl	_start
@@ -9,7 +9,7 @@ fill:
 	movl	$512, %ecx		# quadwords of a page
 	rep stosq
 	incl	%eax
-	cmpl	$4096, %eax
+	cmpl	$1024, %eax
 	jbe	fill
 again:
 	movl	$text, %esi
