@@ -123,6 +123,11 @@ is 'keyboard: no Shift key; the clock: AL' \
 	"$(printf '%s' "$out" | cut -c -8 | head -n 2 | tr '\n' ' ')" \
 	'00000000 00000000 '
 
+args='-t 20 -m 65M'
+calls 'more memory than AX holds' "$(record 0x15 0x8800)"
+registers 1 0000ffff 00000000 00000000 00000000 0
+args='-t 20'
+
 # The map of memory: two ranges, then no more; and who does not say SMAP.
 smap=$((0x534d4150))
 calls 'E820' "$(record 0x15 0xe820 0 20 $smap 0 0x9000
@@ -132,24 +137,45 @@ registers 2 534d4150 00000000 00000014 534d4150 0
 registers 3 00008620 00000002 00000014 534d4150 1
 is 'E820: the ranges' "$(printf '%s\n' "$out" | tail -n 1)" \
 	'00000000 00000000 0009fc00 00000000 00100000 00000000 00100000 00000000 '
+calls 'E820, one range' "$(record 0x15 0xe820 0 20 $smap 0 0x9000)"
+is 'E820: memory that may be used' "$(printf '%s\n' "$out" | tail -n 1 |
+	cut -d ' ' -f 3-6)" '0009fc00 00000000 00000001 00000000'
 calls 'E820, wrongly' "$(record 0x15 0xe820 0 20 0 0 0x9000)"
 registers 1 00008620 00000000 00000014 00000000 1
 
-# Text: nine blanks, eighty, and a thousand that clear the screen; the string at
-# 0x7c00 + 382, with and without attributes; rows of the cursor.
+# Text: three characters, eighty blanks, and 2,000 that clear the screen; a string
+# after the records, without and with attributes, in segment 0 and in another; rows
+# of the cursor.
 calls 'AH 09h' "$(record 0x10 0x0923 0 3; record 0x10 0x0a20 0 80
 	record 0x10 0x0920 0 2000)"
 is 'AH 09h and 0Ah: CX times' "$(printf '%s' "$out" | sed 's/[0-9a-f]\{8\} .*//' |
 	tr '\n' '|')" "###|$(printf '%80s' '')||"
+calls 'AH 09h' "$(record 0x10 0x0923 0 100)"
+is 'AH 09h: more than a row' "$(printf '%s' "$out" | tr -cd '#' | wc -c)" 100
 text=$((0x7c00 + 384 + 76))
 calls 'AH 13h' "$(record 0x10 0x1301 0 3 0 0 0 0 $text
-	record 0x10 0x1303 0 3 0 0 0 0 $text; printf AxByCz)"
+	record 0x10 0x1303 0 3 0 0x7c0 0 0 $((text - 0x7c00)); printf AxByCz)"
 is 'AH 13h: with and without attributes' "$(printf '%s' "$out" | head -n 2 |
 	sed 's/[0-9a-f]\{8\} .*//' | tr '\n' ' ')" 'AxB ABC '
 calls 'the cursor' "$(record 0x10 0x0200 0 0 0x0000; record 0x10 0x0200 0 0 0x0500
 	record 0x10 0x0200 0 0 0x0507)"
 is 'the cursor: a newline for another row' "$(printf '%s' "$out" |
 	sed 's/[0-9a-f]\{8\} .*//' | tr '\n' '|')" '||||'
+calls 'the cursor' "$(record 0x10 0x0200 0 0 0x0500; record 0x10 0x0200 0 0 0x0200
+	record 0x10 0x0300 0 0 0x44444444)"
+is 'the cursor: a newline for a row above, too' "$(printf '%s' "$out" |
+	sed 's/[0-9a-f]\{8\} .*//' | tr '\n' '|')" '|||||'
+registers 5 00000300 00000000 00000000 44440200 1
+
+# The clock: 1: xor %ax, %ax; int $0x1a; cmp $2, %dx; jb 1b; jcxz 2f; hlt; 2: mov
+# $'x', %al; out %al, $0xe9; hlt. And the same time in memory: 1: cmpw $2, 0x46c;
+# jb 1b; mov $'x', %al; out %al, $0xe9; hlt
+printf '\061\300\315\032\203\372\2\162\367\343\1\364\260x\346\351\364' >"$T/flat"
+run -r -t 20 "$T/flat"
+is 'the clock: DX counts, and CX is 0' "$status $out$err" '0 x'
+printf '\203\076\154\4\2\162\371\260x\346\351\364' >"$T/flat"
+run -r -t 20 "$T/flat"
+is 'the clock in memory counts' "$status $out$err" '0 x'
 
 run -t 20 "$GUESTS/hook16.bin"
 is 'a guest that takes a vector, and uses the old one' "$status $out$err" \
@@ -182,6 +208,11 @@ case $err in
 *'exception 16, #MF'*) result 0 '#MF in real mode' ;;
 *) like '#MF in real mode' "$status,$err" '^0,$' ;; # an emulator may have none
 esac
+# An INT 0x10 is still a call: mov %cr0, %eax; or $0x20, %al; mov %eax, %cr0; mov
+# $0x0e78, %ax; int $0x10; hlt
+printf '\017\040\300\014\040\017\042\300\270x\016\315\020\364' >"$T/flat"
+run -r -t 20 "$T/flat"
+is 'INT 0x10 with CR0.NE' "$status $out$err" '0 x'
 for int in 20 21 80; do
 	[ $int != 80 ] || [ "${BACKEND:-}" ] || continue # kvm-pvm never returns
 	# shellcheck disable=SC2059 # the format is the bytes
@@ -221,6 +252,8 @@ starts 'CHS 1/0/1: 2 heads' 0036
 calls 'CHS, a hard disk' "$(read_at 0x0001 0x0080)"
 is 'CHS 0/0/1 of a hard disk: the first' "$(printf '%s\n' "$out" | tail -n 1 |
 	cut -c -8)" "$(od -An -tx4 -N4 "$T/sector" | tr -d ' ')"
+calls 'CHS 0/0/33, a hard disk' "$(read_at 0x0021 0x0080)"
+starts 'CHS 0/0/33 of a hard disk: six bits of sector' 0032
 calls 'more than one' "$(read_at 0x0002 0x0000 38)"
 registers 1 00000026 00009000 00000002 00000000 0
 starts 'more than one' 0001
@@ -231,6 +264,9 @@ calls 'beyond the end of the file' "$(read_at 0x0105 0x0000)"
 registers 1 00000001 00009000 00000105 00000000 0
 is 'beyond the end of the file: zeros' "$(printf '%s\n' "$out" | tail -n 1 |
 	tr -d ' 0')" ''
+calls 'a sector, and none' "$(read_at 0x0002 0x0000; read_at 0x0105 0x0000)"
+is 'beyond the end of the file: zeros again' "$(printf '%s\n' "$out" |
+	tail -n 1 | tr -d ' 0')" ''
 calls 'the last of a floppy' "$(read_at 0x4f12 0x0100; read_at 0x5001 0x0000
 	read_at 0x4f12 0x0100 2)"
 registers 1 00000001 00009000 00004f12 00000100 0
@@ -245,6 +281,8 @@ is 'memory above 1 MiB' "$(printf '%s' "$out" | cut -c -8 | head -n 1)" 000000ff
 args='-t 20 -m 1M'
 calls 'no memory' "$(record 0x13 0x0201 0xfe01 1 0 0xf000)"
 registers 1 00000401 0000fe01 00000001 00000000 1
+calls 'the end of memory' "$(record 0x13 0x0201 0xfe00 1 0 0xf000)"
+registers 1 00000001 0000fe00 00000001 00000000 0
 args='-t 20'
 calls 'reset, verify, write' "$(record 0x13 0x0077; record 0x13 0x0403
 	record 0x13 0x0301)"
@@ -279,25 +317,62 @@ by_packet 65535 0x9000 0 1 04 ''
 calls 'a packet beyond RAM' "$(record 0x13 0x4200 0 0 0 0 0 0x5000)"
 is 'no packet there: it reads none' "$(printf '%s' "$out" | cut -c 5-6 |
 	head -n 1)" 00
+# The packet is in DS. mov $0x7c0, %ax; mov %ax, %ds; mov $0x20, %si; mov $0x42,
+# %ah; int $0x13; mov 0x1400, %al (0x9000); out %al, $0xe9; hlt; the packet
+{
+	printf '\270\300\7\216\330\276\040\0\264\102\315\023\240\0\024\346\351\364'
+	zeroes 14
+	printf '\020\0\1\0\0\220\0\0\1\0\0\0\0\0\0\0'
+	zeroes 462
+	printf '\125\252x'
+} >"$T/packet"
+run -t 20 "$T/packet"
+is 'a packet in DS' "$status $out" '0 x'
+# None can be read there: mov $0xffff, %ax; mov %ax, %ds; mov $0x10, %si; mov $0x42,
+# %ah; int $0x13; mov %ah, %al; out %al, $0xe9; hlt
+printf '\270\377\377\216\330\276\020\0\264\102\315\023\210\340\346\351\364' \
+	>"$T/flat"
+run -r -m 1M -t 20 "$T/flat"
+is 'a packet above RAM' "$status $(od -An -tx1 "$T/out" | tr -d ' ')" '0 04'
 calls 'write by a packet' "$(record 0x13 0x4300)"
 registers 1 00000300 00000000 00000000 00000000 1
 
-# A BIOS parameter block says the geometry: 9 sectors, 1 head. The boot sector's
-# own bytes are there, so it is one that reads by itself: jmp 1f; .org 0x0b; .word
-# 512; .org 0x18; .word 9, 1; 1: mov $0x0201, %ax; mov $0x9000, %bx; mov $0x0101,
-# %cx; xor %dx, %dx; int $0x13; mov $0x08, %ah; int $0x13 (and its results)
-{
-	printf '\353\032\220\0\0\0\0\0\0\0\0\0\2\0\0\0\0\0\0\0\0\0\0\0\011\0\1\0'
-	printf '\270\1\2\273\0\220\271\1\1\061\322\315\023' # to 0x9000
-	printf '\276\0\220\271\4\0\272\351\0\363\156'         # print 4 bytes
-	printf '\264\010\061\322\315\023\210\310\356\210\360\356\364'
-	zeroes 500
-} | head -c 510 >"$T/bpb"
-printf '\125\252' >>"$T/bpb"
-cat "$T/disk" >>"$T/bpb"
-run -t 20 "$T/bpb"
-is 'a BIOS parameter block' "$(printf '%s' "$out" | cut -c -4)" 0009
+# A BIOS parameter block says the geometry: 9 sectors, 1 head; but not if it has
+# zeros there. The boot sector's own bytes are there, so it is one that reads by
+# itself: jmp 1f; .org 0x0b; .word 512; .org 0x18; .word 9, 1; 1: mov $0x0201, %ax;
+# mov $0x9000, %bx; mov $0x0101, %cx; xor %dx, %dx; int $0x13; mov $0x08, %ah; int
+# $0x13 (and its results)
+for block in '\011\0\1\0 0009' '\0\0\0\0 0036'; do
+	{
+		printf '\353\032\220\0\0\0\0\0\0\0\0\0\2\0\0\0\0\0\0\0\0\0\0\0'
+		# shellcheck disable=SC2059 # the format is the bytes
+		printf "${block% *}"
+		printf '\270\1\2\273\0\220\271\1\1\061\322\315\023' # to 0x9000
+		printf '\276\0\220\271\4\0\272\351\0\363\156'         # print 4 bytes
+		printf '\264\010\061\322\315\023\210\310\356\210\360\356\364'
+		zeroes 500
+	} | head -c 510 >"$T/bpb"
+	printf '\125\252' >>"$T/bpb"
+	cat "$T/disk" >>"$T/bpb"
+	run -t 20 "$T/bpb"
+	is "a BIOS parameter block: ${block#* }" \
+		"$(printf '%s' "$out" | cut -c -4)" "${block#* }"
+done
+# More than a floppy, and the last sector is not whole.
+{ zeroes $((2879 * 512)); printf 2880; } >"$T/disk"
+by_packet 1 0x9000 0 2880 00 2880
+by_packet 1 0x9000 0 2881 04 ''
 rm "$T/disk"
+# A large hard disk: cylinder 1023 is the last that can be told, and 256 begins with
+# its number.
+what='a large hard disk'
+sector "$(record 0x13 0x0800 0 0 0x80; read_at 0x0041 0x0080)"
+printf 0256 | dd of="$T/sector" bs=512 seek=$((256 * 16 * 63)) conv=notrunc \
+	2>/dev/null
+printf x | dd of="$T/sector" bs=1M seek=600 conv=notrunc 2>/dev/null
+run -t 20 "$T/sector"
+registers 1 00000000 00000000 0000ffff 00000f01 0
+starts "$what: ten bits of cylinder" 0256
 
 # -------------------------------------------------------------------------- the keys
 
@@ -362,6 +437,19 @@ printf 'xy' >"$T/keys"
 limit "$SIMPLE_KVM" -r -t 60 "$T/peek" <"$T/keys" >"$T/out" 2>"$T/err"
 is 'a key that was seen is still there' "$(cat "$T/out")" xx
 
+# The same by AH 0x11 and 0x10, and the next key: mov $0x11, %ah; int $0x16; mov
+# $0x10, %ah; int $0x16; out %al, $0xe9; mov $0x10, %ah; int $0x16; out %al, $0xe9;
+# hlt
+printf '\264\021\315\026\264\020\315\026\346\351\264\020\315\026\346\351\364' \
+	>"$T/peek"
+limit "$SIMPLE_KVM" -r -t 60 "$T/peek" <"$T/keys" >"$T/out" 2>"$T/err"
+is 'AH 11h looks, and AH 10h takes' "$(cat "$T/out")" xy
+# Flags stay, where ZF would say that no key is there: xor %ax, %ax; int $0x16; jnz
+# 1f; out %al, $0xe9; 1: hlt
+printf '\061\300\315\026\165\2\346\351\364' >"$T/peek"
+limit "$SIMPLE_KVM" -r -t 60 "$T/peek" <"$T/keys" >"$T/out" 2>"$T/err"
+is 'a key that is waited for: ZF stays' "$(cat "$T/out")" x
+
 # waiting SIGNALS ARGUMENT...: run the guest with a stdin that stays open, send it
 # these when it has printed its prompt, and leave its status.
 mkfifo "$T/stdin" "$T/stdout"
@@ -387,6 +475,13 @@ waiting() {
 	wait $pid || status=$?
 	is "while it waits, $signals $*: the prompt" "$(cat "$T/prompt")" 'key> '
 }
+# Where stdin is open, and nothing comes: mov $1, %ah; int $0x16; jnz 1f; mov $'0',
+# %al; out %al, $0xe9; 1: hlt
+printf '\264\1\315\026\165\4\2600\346\351\364' >"$T/peek"
+status=0
+limit "$SIMPLE_KVM" -r -t 20 "$T/peek" <>"$T/stdin" >"$T/out" 2>"$T/err" ||
+	status=$?
+is 'looking for a key does not wait' "$status $(cat "$T/out")" '0 0'
 if [ -r /proc/self/status ]; then
 	keys=
 	waiting TERM -t 60
@@ -461,6 +556,10 @@ for mode in -r -s -l; do
 	run $mode -t 60 "$T/flat"
 	is "$mode: a jump to itself" "$status $out $err" "0 x $jump"
 done
+# sti, for Bochs; ljmp $0x7c0, $0x406; jmp .
+printf '\373\352\6\4\300\7\353\376' >"$T/flat"
+run -r -t 20 "$T/flat"
+is 'a jump to itself in another segment' "$status $err" "0 $jump"
 # int $0x19; int $0x18; sti first, for nothing is waited for then.
 for pair in '\031 19' '\030 18'; do
 	# shellcheck disable=SC2059 # the format is the bytes
@@ -475,5 +574,9 @@ run -t 20 "$GUESTS/waits16.bin"
 is 'waits for devices end: status' "$status" 1
 like 'waits for devices end: to what is not there' "$err" \
 	'a 1-byte read from port 0x80, which is not there$'
+# in $0x60, %al; out %al, $0xe9; the same of 0x92 and of 0x40; hlt
+printf '\344\140\346\351\344\222\346\351\344\100\346\351\364' >"$T/flat"
+run -r -t 20 "$T/flat"
+is 'what other devices have is 0' "$status$(od -An -tx1 "$T/out")" '0 00 00 00'
 
 done_testing

@@ -347,6 +347,8 @@ one='\2\260\255\033\0\0\0\0\376\117\122\344'
 two='\326\120\122\350\0\0\0\0\030\0\0\0\022\257\255\027\0\0\0\0\010\0\0\0'
 entry='\326\120\122\350\0\0\0\0\044\0\0\0\6\257\255\027\3\0\0\0\014\0\0\0'
 entry=$entry'\0\200\0\0\0\0\0\0\0\0\0\0\010\0\0\0'
+optional='\326\120\122\350\0\0\0\0\044\0\0\0\6\257\255\027\3\0\1\0\014\0\0\0'
+optional=$optional'\0\200\0\0\0\0\0\0\0\0\0\0\010\0\0\0'
 # efer WHAT WANT CODE [MODE]: EFER's bits, as a file with this code is set up.
 efer() {
 	elf code="'$3$(printf '%056d' 0 | tr 0 X)'"
@@ -359,7 +361,17 @@ efer 'a 64-bit file without a header' '500 LME LMA' "$start"
 efer 'a 64-bit file with a Multiboot header' '' "$start$one"
 efer 'a 64-bit file with one of version 2' '' "$start$two"
 efer '...and with an entry in it' '500 LME LMA' "$start$entry"
+efer '...which need not be known' '500 LME LMA' "$start$optional"
+efer '...and with what is no tag after it' '' \
+	"$start$two\3\0\0\0\014\0\0\0\0\200\0\0"
 efer 'a 64-bit file with a Multiboot header, -l' '500 LME LMA' "$start$one" -l
+
+# An image above the screen of a PC does not hide it: movl $0x0778, 0xb8000; hlt
+class=32 code_at=116
+elf code="'\\307\\5\\0\\200\\13\\0\\170\\7\\0\\0\\364'" p_filesz=11 p_memsz=11 \
+	p_paddr=$((0x100000)) e_entry=$((0x100000))
+run "$T/elf"
+is 'the screen below an image' "$status $err" '0 simple-kvm: |x'
 
 # What does not begin as an ELF file does is a flat image. Its first instruction,
 # 7f 44, jumps to 0x8046, in p_flags, which are not looked at: a HLT.

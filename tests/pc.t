@@ -35,6 +35,11 @@ serial() {
 	fi
 }
 each_mode COM1 serial
+# mov $0x0b, %al; mov $0x3fc, %dx; out %al, %dx; mov $0x3fe, %dx; in %dx, %al; out
+# %al, $0xe9; hlt
+printf '\260\013\272\374\3\356\272\376\3\354\346\351\364' >"$T/image"
+run -r "$T/image"
+is 'COM1: no modem' "$status$(od -An -tx1 "$T/out")" '0 00'
 
 # ---------------------------------------------------------------------- the screen
 
@@ -55,8 +60,9 @@ shown() {
 each_mode 'the screen' shown
 run -l
 unlike 'a blank screen is not shown' "$err" '|'
-# movb $'x', 0xb8000; movb $7, 0xb8001; ud2
-printf '\306\5\0\200\13\0x\306\5\1\200\13\0\7\017\013' >"$T/image"
+# movb $'x', 0xb8000; movb $7, 0xb8001; movb $7, 0xb8003 (a zero); ud2
+printf '\306\5\0\200\13\0x\306\5\1\200\13\0\7\306\5\3\200\13\0\7\017\013' \
+	>"$T/image"
 run -s "$T/image"
 is 'the screen, after a failure' "$status $(printf '%s\n' "$err" | tail -n 1)" \
 	'1 simple-kvm: |x'
@@ -168,6 +174,13 @@ done
 printf '\017\013' >"$T/image" # ud2
 run -s "$T/image"
 like 'UD2 in protected mode' "$err" '#UD invalid opcode$'
+# There is no BIOS here. This does what an INT 0x12 would, for not each KVM can:
+# pushf; push %cs; push $1f; jmp 0xc48, that vector's stub; int $0x12; 1: hlt
+printf '\234\016\150\016\200\0\0\351\074\214\377\377\315\022\364' \
+	>"$T/image"
+run -s "$T/image"
+like 'INT 0x12 in protected mode' "$status $err" \
+	'^1 .*: INT 0x12, and nothing handles it$'
 dd if=/dev/zero bs=512 count=1 2>/dev/null | tr '\0' '\364' >"$T/image"
 run "$T/image"
 is '512 bytes that are no boot sector' "$status $err" \
