@@ -84,6 +84,21 @@ again="CC	simple-kvm.o${NL}LD	simple-kvm"
 next="${NL}Next: make run, make test or make help"
 makes 'what is up to date is not built again' "${next#?}" $make
 makes '...and make -s says nothing' '' $make -s
+makes "what is for a guest of one's own changes none of the built-in ones" \
+	"${next#?}" $make MODE=32 RAM=1G FLOAT=1 OBJS=nosuch.o
+touch guest.ld
+makes 'a linker script that changes: the guest is linked again' \
+	"LD	guest64.elf${NL}OBJCOPY	guest64.bin" $make guest64.bin
+$make -s
+$make guest64 >"$T/log" 2>&1
+is 'a guest is no program' "$?" 2
+# Files that are called as what is no file.
+touch install uninstall
+for goal in install uninstall; do
+	unlike "a file that is called $goal" "$($make -n $goal \
+		DESTDIR="$T/none")" 'up to date\|[Nn]othing to be done'
+done
+rm install uninstall
 
 $make install CFLAGS=-O0 CC="$cc -v" DESTDIR="$T/d'st" PREFIX='/o p' \
 	>"$T/log" 2>&1
@@ -149,11 +164,13 @@ $make -s f.bin && ar rc libff.a f.o
 makes 'OBJS=libff.a' '' $make -s uses.bin OBJS=libff.a
 rm f.* uses.* libff.a
 # make -n changes nothing, not even its own notes.
+$make -s guest64.bin
 files >"$T/files"
 $make -n guest64.bin V=1 GUEST_CFLAGS=-O3 >"$T/log" 2>&1
 like 'make -n shows the command' "$(cat "$T/log")" '-O3'
 is 'make -n writes nothing' "$(files)" "$(cat "$T/files")"
-makes '...so nothing is built again' '' $make -s guest64.bin
+is '...so nothing is built again' \
+	"$($make guest64.bin 2>&1 | grep -v 'is up to date')" ''
 
 # A built-in guest that leaves something else is found out.
 if [ "$kvm" ]; then
@@ -206,6 +223,8 @@ $make -s CC="$cc -fPIE -fstack-protector-all -fcf-protection=full \
 	CFLAGS='-O3 -march=native -fsanitize=undefined' guest32.bin guest64.bin
 for g in guest32 guest64; do
 	succeeds "$g: no distribution's defaults" cmp $g.bin "$T/$g.bin"
+	unlike "$g: nothing of code that may be anywhere" "$(nm $g.elf)" \
+		'_GLOBAL_OFFSET_TABLE_\|get_pc_thunk'
 done
 
 # A guest for each mode, of one's own.
@@ -224,7 +243,9 @@ done
 # A compiler of the 16-bit mode makes 32-bit offsets: the limit must hold.
 printf '\t.fill 40000, 1, 0x90\n\thlt\n' >large.s
 succeeds 'a large image for protected mode' $make large.bin MODE=32
-for args in 'MODE=16' 'MODE=32 RAM=40K'; do
+# From 0x8000 on, with a page for the stack, it takes 71.1 KiB.
+succeeds 'RAM that just suffices' $make large.bin MODE=32 RAM=76K
+for args in 'MODE=16' 'MODE=32 RAM=40K' 'MODE=32 RAM=75K'; do
 	$make large.bin $args >"$T/log" 2>&1
 	is "too large for $args: refused" "$?" 2
 	like '...with the reason' "$(cat "$T/log")" 'does not fit into its RAM'
@@ -243,6 +264,8 @@ like 'MODE=63: refused' "$(cat "$T/log")" 'MODE is 16, 32 or 64'
 for ram in 1G 3G 1M 3072M 1048576; do
 	$make -s mine.bin RAM=$ram GUEST_CFLAGS=-DWORD='\"\"'
 	is "RAM=$ram" "$?" 0
+	[ $ram != 1G ] || like 'RAM=1G: all but a page of it can be used' \
+		"$(nm mine.elf)" '^0*3ffff000 . ram_end$'
 done
 for ram in 64 4G 1g 2T M1 1MM; do
 	$make mine.bin RAM=$ram GUEST_CFLAGS=-DWORD='\"\"' >"$T/log" 2>&1

@@ -97,6 +97,84 @@ for mode in 16 32; do
 		"$(objdump -d -m $arch half.elf)" 'xmm'
 done
 
+$make -s half.bin FLOAT=0 >"$T/log" 2>&1
+is 'FLOAT=0: refused, too' "$?" 2
+
+# -------------------------------------- what compilers may not take for granted
+
+# REP OUTSB and REP INSB change what they are given, and use memory. Any memory
+# may be used as any type, address 0 as well; and a function that is called as
+# one of a C library is the guest's own.
+cat >bare.c <<'G'
+#include "guest.h"
+
+#define SELF	__attribute__((noinline))
+
+int abs(int n);
+SELF int abs(int n) { return n + 8; }
+SELF static int from(const int *p)
+{
+	int value = *p;
+
+	return p ? value : 12345;
+}
+SELF static int mixed(int *i, short *s)
+{
+	*i = 1;
+	*s = 2;
+	return *i;
+}
+int leaf(int n)
+{
+	volatile int copies[2] = { n, n };
+
+	return copies[0] + copies[1];
+}
+
+int main(void)
+{
+	char line[] = { '?', '1', '\n' };
+	const char *text = "ab";
+	uint8_t in[4], again[4] = { 0 }, *to = again;
+	size_t n = 2;
+	int *null = 0, word;
+
+	line[0] = 'x';
+	outsb(PORT_CONSOLE, line, sizeof(line));
+	line[0] = 'y';
+	outsb(PORT_CONSOLE, line, sizeof(line));
+	/* The compiler is not to know what these are. */
+	__asm__("" : "+r"(text), "+r"(n), "+r"(to), "+r"(null));
+	outsb(PORT_CONSOLE, text, n);
+	outsb(PORT_CONSOLE, text, n);
+	print("\n");
+
+	in[0] = in[1] = in[2] = 0;
+	insb(PORT_CONSOLE, in, 2);
+	word = in[0] == 0xE9 && in[1] == 0xE9 && !in[2];
+	print(word ? "in " : "wrong ");
+	insb(PORT_CONSOLE, to, n);
+	insb(PORT_CONSOLE, to, n);
+	print(again[1] == 0xE9 && !again[2] ? "again " : "wrong ");
+
+	*(volatile int *)0x600 = 1;
+	print(from(null) == 12345 ? "null " : "wrong ");
+	print(mixed(&word, (short *)&word) == 2 ? "mixed " : "wrong ");
+	print(abs(-1) == 7 ? "own\n" : "wrong\n");
+	return 0;
+}
+G
+for mode in 16 32 64; do
+	mode_options $mode
+	builds "nothing granted, MODE=$mode" bare.bin MODE=$mode
+	prints "nothing granted, MODE=$mode: runs" \
+		"x1${NL}y1${NL}abab${NL}in again null mixed own" $o bare.bin
+done
+unlike 'nothing below the stack pointer' "$(objdump -d bare.elf)" \
+	'-0x[0-9a-f]*(%rsp)'
+builds 'a compiler that protects the stack' bare.bin \
+	CC="${CC:-cc} -fstack-protector-all"
+
 # ------------------------------------------------------------- several files
 
 # Both include guest.h, and so hold an entry each.
@@ -169,6 +247,34 @@ done
 is 'by hand, as large as can be' "$(cat "$T/log0x1f7000")" 0
 like 'by hand, too large: refused' "$(cat "$T/log0x1f7001")" \
 	'does not fit into its RAM'
+
+# What is loaded is in two sections and two segments, wherever it comes from.
+cat >pieces.s <<'S'
+	.section .text.a, "ax"
+	hlt
+	.section .rodata.a, "a"
+	.byte 1
+	.section .data.a, "aw"
+	.byte 2
+	.section .bss.a, "aw", @nobits
+	.skip 3
+	.comm common, 4
+	.section .note.a, "a", @note
+	.byte 5
+	.section .eh_frame, "a"
+	.section .comment
+	.byte 6
+S
+builds 'many sections' pieces.elf
+is 'many sections: two are left' "$(readelf -SW pieces.elf |
+	sed -n 's/^ *\[ *[0-9]*\] \(\.[a-z._]*\) .* [WX]*A[WX]* .*/\1/p' |
+	tr '\n' ' ')" '.text .data '
+is 'many sections: code is not writable, data not executable' \
+	"$(readelf -lW pieces.elf |
+	sed -n 's/^ *LOAD .* \([RWE ]\{3\}\) .*/\1/p')" \
+	"R E${NL}RW "
+like 'many sections: no padding before them' "$(readelf -lW pieces.elf)" \
+	'^ *LOAD  *0x000[0-9a-f]* '
 
 # ------------------------------------------------------------------ debugging
 

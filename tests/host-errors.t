@@ -199,7 +199,13 @@ unreadable() {
 	done
 }
 traced pread64 '' -l "$T/image"
-unreadable pread64 "$(call_number pread64 '"\364\364')" "$T/image"
+number=$(call_number pread64 '"\364\364')
+unreadable pread64 "$number" "$T/image"
+# Here the first call says that it has read 1000 bytes, but leaves them zero.
+# They are 500 instructions that do no harm.
+traced pread64 "pread64:retval=1000:when=$number" -l "$T/image"
+is 'what one call has not read the next one does' "$status $err \
+$(sed -n 's/.* = \(19.*\)/\1/p' "$T/trace")" '0  199000'
 cat "$T/image" >"$T/fifo" &
 traced read '' -l "$T/fifo"
 wait $!

@@ -31,6 +31,13 @@ told '...with -c, too' "$guess" -c "$T/flat"
 run -l "$T/flat"
 is 'a silent guest in long mode' "$status,$err" '0,'
 
+bytes '\17\13'			# ud2
+run "$T/flat"
+like 'a guest that fails in a mode that nobody chose' "$err" \
+	'#UD invalid opcode (real mode was a guess: -s, -p, -l?)$'
+run -r "$T/flat"
+like '...in a mode that was chosen' "$err" '#UD invalid opcode$'
+
 bytes '\260\170\346\351\364'	# mov $'x', %al; out %al, $0xe9; hlt
 told 'a guest that prints' '' "$T/flat"
 is '...prints' "$out" x
@@ -55,6 +62,8 @@ cat "$T/sector" "$T/sector" >"$T/flat"
 told 'two sectors' '' "$T/flat"
 head -c 511 "$T/sector" >"$T/flat"
 told 'a byte less is none' "$guess" "$T/flat"
+cat "$T/flat" "$T/flat" >"$T/more"
+told '...nor are twice as many' "$guess" "$T/more"
 
 serial_port() {
 	run "$mode" "$GUESTS/serial$bits.bin"

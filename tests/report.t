@@ -200,9 +200,11 @@ where_it_was() {
 	printf '\375\371\017\013' >"$T/ud"
 	run "$mode" "$T/ud"
 	sp=0000000000200000 cs='0008 base 00000000 limit ffffffff'
+	ds='S  0010 base 00000000 limit ffffffff type 3  dpl 0 32-bit'
 	tables='GDT base 00000500 limit 0017  IDT base 00001000 limit 0'
 	case $mode in
 	-r) sp=0000000000008000 cs='0000 base 00000000 limit 0000ffff' size=
+		ds='S  0000 base 00000000 limit 0000ffff'
 		tables='GDT base 00000000 limit ffff  IDT base 00000000 limit 03ff' ;;
 	-l) size=' 64-bit' ;;
 	*) size=' 32-bit' ;;
@@ -213,6 +215,7 @@ where_it_was() {
 	like "$mode: RFLAGS" "$err" \
 		'  RFLAGS 00000000000\(00403 CF DF\|10403 CF DF RF\)$'
 	like "$mode: CS" "$err" "  CS  $cs type 11 dpl 0$size\$"
+	is "$mode: DS, ES, FS, GS and SS" "$(grep -c " [DEFGS]$ds" "$T/err")" 5
 	like "$mode: GDT and IDT" "$err" "^simple-kvm:   $tables"
 }
 each_mode 'where it was' where_it_was

@@ -48,6 +48,9 @@ stops() {
 		is "$mode: s after OUT: RIP" "$(rip 6)" 8003
 		is "$mode: what it has printed" \
 			"$(printf '%s\n' "$sent" | grep '^O[^K]')" O00
+		session M8000,3:e6e9cc c
+		is "$mode: output before a breakpoint" "$(printf '%s\n' "$sent" |
+			tail -n 2 | tr '\n' ' ')" 'O00 S05 '
 	fi
 
 	# As gdb does it: INT3, continue, put the byte and RIP back, continue.

@@ -69,6 +69,12 @@ protocol() {
 	is "$mode: m at the end of all addresses" "$(reply 8)" E01
 	long=$(reply 9)
 	is "$mode: m of more than a packet holds" ${#long} 4096
+	if [ "$bits" = 64 ]; then
+		# The last entry of the PML4 becomes what its first one is.
+		session M2ff8,8:0730000000000000 mffffff8000008000,8 m8000,8
+		is "$mode: m at the upper half of addresses" "$(reply 2)" \
+			"$(reply 3)"
+	fi
 
 	with=$mode
 	session D '?'

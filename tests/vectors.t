@@ -114,6 +114,9 @@ case $err,${BACKEND:-} in
 *'  RSP 0000000000008000 '*,) skip 'the upper half of ESP' 'this KVM loses it' ;;
 *) like 'the upper half of ESP' "$err" '  RSP 0000000012348000 ' ;;
 esac
+# With ID set, a flag of the upper half: pushl $0x200002; popfl; ud2
+flat '\146\150\2\0\40\0\146\235\017\013' -r
+like 'the upper half of EFLAGS' "$err" '  RFLAGS 000000000020.* ID$'
 # The bytes before a fault may look like an INT: xor %cx, %cx; mov $0xcd, %ax;
 # div %cx; and mov $0x06cd, %ax; ud2
 flat '\061\311\270\315\0\367\361' -r
