@@ -2198,7 +2198,8 @@ static void ignore(struct vm *vm, u8 *data, u32 size)
 
 	if (vm->kvm_run->io.direction == KVM_EXIT_IO_OUT)
 		return;
-	vm->pulse = (u8)~vm->pulse;
+	if (state)
+		vm->pulse = (u8)~vm->pulse;
 	memset(data, state ? vm->pulse : 0, size);
 }
 
