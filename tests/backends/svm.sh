@@ -13,7 +13,7 @@ svm_machine() {
 	# The model `max' has all that TCG can emulate: SVM with nested paging.
 	# -nodefaults -nic none: no network card, no display, no disk.
 	# -no-reboot: a panic (panic=-1 reboots) ends QEMU.
-	exec timeout -k 5 "$LIMIT" qemu-system-x86_64 \
+	exec timeout -k 5 7200 qemu-system-x86_64 \
 		-no-user-config -nodefaults -display none -nic none -no-reboot \
 		-machine pc -accel tcg -cpu max,vendor=AuthenticAMD -m 512 \
 		-serial file:console.log -serial file:serial.log \

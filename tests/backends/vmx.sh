@@ -69,7 +69,7 @@ vmx_machine() {
 	# Debian's Bochs stops in its debugger at once: `c' goes on.
 	echo c >debugger
 	# The display wants a terminal, and script makes one.
-	TERM=xterm exec timeout -k 5 "$LIMIT" \
+	TERM=xterm exec timeout -k 5 7200 \
 		script -qec 'exec bochs-bin -q -f bochsrc -rc debugger' \
 		/dev/null </dev/null >screen.log 2>&1
 }
