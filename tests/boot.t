@@ -97,10 +97,11 @@ like 'a hard disk: DL' "$err" ' RDX 0000000000000080'
 # --------------------------------------------------------------------- the services
 
 # Flags: what a service does not change stays: of CF PF AF ZF SF IF OF, and ID. The
-# upper half of ESP stays as well, and that of EAX.
+# upper half of ESP stays as well, and that of EAX. (Where KVM runs real mode as
+# virtual 8086, PUSHF shows the guest the IOPL of 3 that KVM has set for that.)
 calls 'INT 12h' "$(record 0x12 0x1111aaaa 0x2222bbbb 0x3333cccc 0x4444dddd)"
 is 'INT 12h: all registers' "$(printf '%s' "$out" | head -n 1 |
-	sed 's/ 00\([0-9a-f]*\) 12347c00 $/ \1/')" \
+	sed 's/ 00\([0-9a-f]*\) 12347c00 $/ \1/; s/ 207ad7$/ 204ad7/')" \
 	"1111027f ${before#* } 204ad7"
 calls 'video' "$(record 0x10 0x1111034f 0x2222bbbb 0x3333cccc 0x4444dddd
 	record 0x10 0x11110faa 0x2222bbbb 0x3333cccc 0x4444dddd
