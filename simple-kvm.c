@@ -2979,16 +2979,14 @@ static const char *answer(struct vm *vm, char *p)
 	u64 address = strtoull(p + 1, &end, 16);
 	size_t size = *end == ',' ? strtoull(end + 1, &end, 16) : 0;
 
-	get_registers(vm);
 	switch (*p) {
 	case '?':
 		return stop_reply(vm->gdb, 'S', vm->gdb->signal);
 	case 'g':
-		size = copy_registers(vm, data, false);
-		return hex_reply(vm->gdb, "", data, size);
+		return hex_reply(vm->gdb, "", data,
+				 copy_registers(vm, data, false));
 	case 'G':
-		size = copy_registers(vm, data, false);
-		if (!parse_hex(p + 1, data, size))
+		if (!parse_hex(p + 1, data, copy_registers(vm, data, false)))
 			return "E01";
 		copy_registers(vm, data, true);
 		KVM(vm->vcpu_fd, KVM_SET_REGS, &vm->regs);
@@ -3025,8 +3023,10 @@ static void serve_gdb(struct vm *vm)
 	struct gdb *gdb = vm->gdb;
 
 	stderr = stdout;
-	while (vm->status < 0 && read_packet(gdb) && *gdb->packet != 'k')
+	while (vm->status < 0 && read_packet(gdb) && *gdb->packet != 'k') {
+		get_registers(vm);
 		send_packet(gdb, answer(vm, gdb->packet));
+	}
 	while (getchar() != EOF)
 		; /* gdb would complain if its last + had no reader */
 	if (vm->status < 0)
