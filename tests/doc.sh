@@ -7,20 +7,20 @@
 # block is, or, after "needs", what its commands need.
 blocks() {
 	mkdir "$T/blocks"
-awk -v dir="$T/blocks" '
-	/^```$/ && text { close(text); text = ""; next }
-	/^```/ {
-		kind = substr($1, 4)
-		if (!kind) kind = "text"
-		if (NF > 1 && $2 != "needs") kind = "file"
-		text = sprintf("%s/%03d-%s", dir, ++n, kind)
-		print kind == "file" ? $2 : "" >(text ".name")
-		sub(/^[^ ]*( needs)?/, "")
-		print kind == "file" ? "" : $0 >(text ".needs")
-		printf "" >text
-		next
-	}
-	text { print >text }' "$1"
+	awk -v dir="$T/blocks" '
+		/^```$/ && text { close(text); text = ""; next }
+		/^```/ {
+			kind = substr($1, 4)
+			if (!kind) kind = "text"
+			if (NF > 1 && $2 != "needs") kind = "file"
+			text = sprintf("%s/%03d-%s", dir, ++n, kind)
+			print kind == "file" ? $2 : "" >(text ".name")
+			sub(/^[^ ]*( needs)?/, "")
+			print kind == "file" ? "" : $0 >(text ".needs")
+			printf "" >text
+			next
+		}
+		text { print >text }' "$1"
 }
 
 # at_least WHAT N FILE: there are as many lines, so that finding nothing is no
@@ -28,6 +28,39 @@ awk -v dir="$T/blocks" '
 at_least() {
 	n=$(grep -c . "$3") || true
 	is "$1: at least $2 are found" "$([ "$n" -ge "$2" ] && echo yes)" yes
+}
+
+# has_functions N FILE: at least N names are in the file, a line each, and all are
+# functions of simple-kvm.c, or macros that look like some.
+has_functions() {
+	at_least 'functions' "$1" "$2"
+	while read -r function; do
+		succeeds "$function() exists" grep -q \
+			-e "^[a-z].*[ *]$function(.*[^;]\$" \
+			-e "^#define $function(" "${TESTS%/*}/simple-kvm.c"
+	done <"$2"
+}
+
+# has_statuses FILE: the numbers in the file, a line each, are statuses of
+# simple-kvm.c.
+has_statuses() {
+	at_least 'statuses' 5 "$1"
+	while read -r number; do
+		succeeds "status $number" grep -q "STATUS_[A-Z]* = $number," \
+			"${TESTS%/*}/simple-kvm.c"
+	done <"$1"
+}
+
+# links_lead N TEXT: the text, a path in the tree, has at least N links to files,
+# and these are there.
+links_lead() {
+	grep -o '](\.*[/a-zA-Z][^):]*)' "${TESTS%/*}/$2" | tr -d '()]' |
+		sort -u >"$T/files"
+	at_least "$2: links to files" "$1" "$T/files"
+	while read -r file; do
+		file=$(dirname "$2")/${file%%#*}
+		succeeds "$2: link to $file" test -e "${TESTS%/*}/$file"
+	done <"$T/files"
 }
 
 # steady: standard input without what differs between one machine, or one run,

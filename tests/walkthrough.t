@@ -47,24 +47,15 @@ while read -r reason; do
 done <"$T/reasons"
 sed -n 's/.*>status \([0-9]*\)<.*/\1/p; s/.*class="end"[^>]*>\([0-9]*\)[ +N]*<.*/\1/p' \
 	"$doc/flow.svg" | sort -u >"$T/statuses"
-at_least 'statuses' 5 "$T/statuses"
-while read -r number; do
-	succeeds "status $number" grep -q "STATUS_[A-Z]* = $number," "$source"
-done <"$T/statuses"
+has_statuses "$T/statuses"
 
-# defined NAME: simple-kvm.c has such a function.
-defined() { grep -q "^[a-z].*[ *]$1(.*[^;]\$" "$source"; }
-
-# Functions, of ours and of C's, and names in capital letters.
+# Functions, and names in capital letters.
 # shellcheck disable=SC2016 # backquotes of Markdown
 grep -o '`[a-z_]*()`' "$text" | tr -d '`()' >"$T/functions"
 sed -n 's/.*class="function"[^>]*>\([a-z_]*\)().*/\1/p' "$doc"/*.svg \
 	>>"$T/functions"
 sort -u -o "$T/functions" "$T/functions"
-at_least 'functions' 20 "$T/functions"
-while read -r function; do
-	succeeds "$function() exists" defined "$function"
-done <"$T/functions"
+has_functions 20 "$T/functions"
 sed 's/<[^>]*>//g' "$text" "$doc/flow.svg" "$doc/output.svg" "$doc/memory.svg" |
 	grep -o -w -e '[A-Z][A-Z0-9]*_[A-Z0-9_]*' | sort -u |
 	grep -vx PROT_EXEC >"$T/names"
@@ -112,11 +103,6 @@ for block in "$T"/blocks/*-console; do
 	console "$block"
 done
 
-# The pictures and links are there.
-grep -o '](\.*[/a-zA-Z][^):]*)' "$text" | tr -d '()]' | sort -u >"$T/files"
-at_least 'links to files' 5 "$T/files"
-while read -r file; do
-	succeeds "link to $file" test -e "$doc/${file%%#*}"
-done <"$T/files"
+links_lead 5 doc/walkthrough.md
 
 done_testing
