@@ -82,7 +82,9 @@ $(if $(filter 16 32 64,$(MODE)),,$(error MODE is 16, 32 or 64))
 BITS	= $(patsubst 16,32,$(MODE))
 REAL	= $(filter 16,$(MODE))
 # An image must fit below this: 64 KiB, or the end of RAM less the stack's page.
-RAM_END	= $(if $(REAL),0x10000,$(RAM:%G=%*1024M)-0x1000)
+# The shell works it out, for an old linker only adds and subtracts there.
+RAM_END	= $(if $(REAL),0x10000,$(subst K,*1024,$(subst M,*1024K,\
+	  $(subst G,*1024M,$(RAM))))-0x1000)
 # What is left of RAM without its digits: nothing, or a letter at its end.
 UNIT	:= $(RAM)
 $(foreach d,0 1 2 3 4 5 6 7 8 9,$(eval UNIT := $(subst $d,,$(UNIT))))
@@ -115,7 +117,7 @@ $(ASKED:=.elf): %.elf: %.o $(OBJS)
 %.elf: %.o guest.ld
 	$(call step,LD)$(LD) -m elf_$(if $(filter 64,$(BITS)),x86_64,i386) \
 		-n --build-id=none -z noexecstack -T guest.ld \
-		--defsym=ram_end=$(RAM_END) -o $@ $< $(OBJS)
+		--defsym=ram_end=$$(($(RAM_END))) -o $@ $< $(OBJS)
 %.bin: %.elf
 	$(call step,OBJCOPY)$(OBJCOPY) -O binary $< $@
 
