@@ -1513,7 +1513,7 @@ static struct kvm_segment find_segment(struct vm *vm, u64 selector)
 	if (s->cr0 & X86_CR0_PE)
 		read_guest(vm, table + (selector & 0xfff8), &desc, 8);
 	found = segment((u16)selector, desc);
-	found.l &= gate_size(s) == 16;
+	found.l = found.l && gate_size(s) == 16;
 	return found;
 }
 
@@ -2180,7 +2180,7 @@ static void serial_port(struct vm *vm, u8 *data, u32 size)
 	if (reg == IIR)
 		data[0] = 1; /* no interrupt is pending */
 	else if (reg == LSR) /* all is sent; does a byte wait? */
-		data[0] = 0x60 | (loop || input_waits(vm, 0));
+		data[0] = loop || input_waits(vm, 0) ? 0x61 : 0x60;
 	else if (reg == MSR && loop) /* RTS, DTR, OUT1, OUT2 */
 		data[0] = (u8)((modem & 2) << 3 | (modem & 1) << 5 |
 			       (modem & 12) << 4);
