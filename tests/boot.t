@@ -55,10 +55,10 @@ args='-t 20'
 
 # registers N EAX EBX ECX EDX CF: so they are after the Nth call.
 registers() {
-	line=$(printf '%s' "$out" | sed -n "$1p")
-	flags=$(printf '%s' "$line" | cut -d ' ' -f 5)
-	is "$what: registers $1" "$(printf '%s' "$line" | cut -d ' ' -f 1-4),$(
-		printf '%d' $((0x${flags:-0} & 1)))" "$2 $3 $4 $5,$6"
+	n=$1 want="$2 $3 $4 $5,$6"
+	# shellcheck disable=SC2046 # the fields
+	set -- $(sed -n "${n}p" "$T/out")
+	is "$what: registers $n" "$1 $2 $3 $4,$((0x${5:-0} & 1))" "$want"
 }
 before='1111aaaa 2222bbbb 3333cccc 4444dddd'
 

@@ -162,7 +162,7 @@ hypercalls() {
 	is "$1: printf() before a fault" "$out" 'a[97]'
 	printf '\346\100\346\100\220\353\375' >"$T/flat.bin" # ...nop; jmp
 	status=0
-	timeout 60 "$SIMPLE_KVM" -l -t 1 "$T/flat.bin" >"$T/both" 2>&1 ||
+	limit "$SIMPLE_KVM" -l -t 0.2 "$T/flat.bin" >"$T/both" 2>&1 ||
 		status=$?
 	is "$1: printf() before a timeout: status" "$status" 124
 	like "$1: printf() comes before a message" "$(head -n 1 "$T/both")" \
@@ -170,7 +170,7 @@ hypercalls() {
 	# To gdb it goes as a packet, in its order: c is "continue", and W00 the end.
 	# shellcheck disable=SC2016 # packets' frames
 	printf '$c#63' >"$T/packet"
-	timeout 60 "$SIMPLE_KVM" --gdb -l "$T/gdb.bin" <"$T/packet" >"$T/out" 2>"$T/err"
+	limit "$SIMPLE_KVM" --gdb -l "$T/gdb.bin" <"$T/packet" >"$T/out" 2>"$T/err"
 	is "$1: printf() under gdb: status" "$?" 0
 	# shellcheck disable=SC2016 # packets' frames
 	is "$1: printf() under gdb" "$(cat "$T/out")" \
@@ -231,11 +231,11 @@ fi
 build 'a dynamic program' simple-kvm STATIC= CFLAGS=-O0
 hypercalls 'dynamic'
 # As it is by default: static, if there is what that takes.
-build 'the default' simple-kvm
+build 'the default' simple-kvm CFLAGS=-O1
 hypercalls 'default'
 
 if command -v strace >/dev/null; then
-	timeout 60 strace -o "$T/trace" -e trace=ioctl \
+	limit strace -o "$T/trace" -e trace=ioctl \
 		"$SIMPLE_KVM" -l "$T/flat.bin" \
 		>/dev/null 2>"$T/err"
 	# From 0x8001 on, 5 * 4096 bytes are on 6 pages.

@@ -31,8 +31,13 @@ export ASAN_OPTIONS=exitcode=100:detect_leaks=0 UBSAN_OPTIONS=exitcode=100
 RUN_LIMIT=${RUN_LIMIT:-${SANITIZER:+120}}
 RUN_LIMIT=${RUN_LIMIT:-60}
 
+# Newline, for patterns and expected output.
+NL='
+'
+
 count=0
 failures=0
+printf X >"$T/mark"
 
 # finish: what is left to do, however the test ends.
 finish() {
@@ -65,9 +70,16 @@ is() {
 	fi
 }
 
-# like WHAT GOT PATTERN: one line of GOT matches the basic regular expression.
+# matches TEXT PATTERN: one of its lines matches the basic regular expression.
+matches() {
+	grep -q -e "$2" <<-TEXT
+		$1
+	TEXT
+}
+
+# like WHAT GOT PATTERN: one line of GOT matches.
 like() {
-	if printf '%s\n' "$2" | grep -q -e "$3"; then
+	if matches "$2" "$3"; then
 		result 0 "$1"
 	else
 		result 1 "$1"
@@ -78,7 +90,7 @@ like() {
 
 # unlike WHAT GOT PATTERN: no line of GOT matches it.
 unlike() {
-	if printf '%s\n' "$2" | grep -q -e "$3"; then
+	if matches "$2" "$3"; then
 		result 1 "$1"
 		comment "got: $2"
 	else
@@ -153,10 +165,23 @@ limit() {
 capture() {
 	status=0
 	limit "$@" >"$T/out" 2>"$T/err" </dev/null || status=$?
-	# A trailing X keeps the newlines at the end from being dropped.
-	out=$(cat "$T/out"; echo X)
-	out=${out%X}
-	err=$(cat "$T/err")
+	contents "$T/out"
+	out=$contents
+	contents "$T/err"
+	err=${contents%"$NL"}
+}
+
+# contents FILE: $contents is what it has, newlines at its end included. Where that
+# is a line at most, and so it mostly is, it takes no other process.
+contents() {
+	contents='' more=''
+	if { IFS= read -r contents &&
+		contents=$contents$NL && IFS= read -r more; } <"$1" ||
+		[ "$more" ]
+	then
+		contents=$(cat "$1" "$T/mark") # the mark keeps the newlines
+		contents=${contents%X}
+	fi
 }
 
 # run ARGUMENT...: capture simple-kvm.
@@ -185,11 +210,6 @@ traced() {
 call_number() {
 	grep "^$1(" "$T/trace" | grep -nFe "$2" | sed -n "${3:-1}s/:.*//p"
 }
-
-# Newline, for patterns and expected output.
-# shellcheck disable=SC2034 # for the tests
-NL='
-'
 
 # copy_tree DIRECTORY: what git has or would have, as in a clone; without git,
 # all there is.

@@ -127,7 +127,8 @@ fi
 # full.)
 if need_command strace 'one write that fails'; then
 	writes 65537
-	capture strace -o "$T/trace" -e trace=write,timer_settime \
+	capture strace -f --seccomp-bpf -o "$T/trace" \
+		-e trace=write,timer_settime \
 		-e inject=timer_settime:retval=0 \
 		-e inject=write:error=ENOSPC:when=1 \
 		"$SIMPLE_KVM" -r "$T/writes.bin"

@@ -28,9 +28,13 @@ serve() {
 	status=0
 	limit "$SIMPLE_KVM" --gdb "$@" >"$T/out" 2>"$T/err" \
 		<"$T/packets" || status=$?
-	err=$(cat "$T/err")
-	sent=$(tr '$' '\n' <"$T/out" | sed -n 's/#[0-9a-f][0-9a-f]+*$//p')
-	replies=$(printf '%s\n' "$sent" | grep -v '^O[^K]')
+	contents "$T/err"
+	err=${contents%"$NL"}
+	sent=$(awk 'BEGIN { RS = "$" } sub(/#[0-9a-f][0-9a-f][+]*$/, "")' "$T/out")
+	replies=$(grep -v '^O[^K]' <<-SENT
+		$sent
+	SENT
+	)
 }
 
 # session PACKET...: serve with the options in $with, and the test guest called
@@ -43,7 +47,11 @@ session() {
 }
 
 # reply N: the Nth reply.
-reply() { printf '%s\n' "$replies" | sed -n "${1}p"; }
+reply() {
+	sed -n "${1}p" <<-REPLIES
+		$replies
+	REPLIES
+}
 
 # output: what the O packets say.
 output() {
@@ -63,6 +71,6 @@ output() {
 # rip N: RIP of the Nth reply, which is that to `g', as a hexadecimal number.
 rip() {
 	if [ "$bits" = 64 ]; then from=257; else from=65; fi
-	reply "$1" | cut -c "$from-$((from + 7))" |
-		sed 's/\(..\)\(..\)\(..\)\(..\)/\4\3\2\1/; s/^0*//'
+	reply "$1" | sed "s/^.\\{$((from - 1))\\}//
+		s/^\\(..\\)\\(..\\)\\(..\\)\\(..\\).*/\\4\\3\\2\\1/; s/^0*//"
 }

@@ -191,7 +191,7 @@ interrupt() {
 
 service='AX is 0x0000, and there is no such service'
 # Under kvm-pvm INTs from 0x80 up never leave KVM_RUN in real mode.
-flat '\315\200' -r -t 1
+flat '\315\200' -r -t "$([ "${BACKEND:-}" ] && echo 2 || echo 0.2)"
 case $status,${BACKEND:-} in
 124,)
 	like '-r: INT 0x80, and the time is over' "$err" \

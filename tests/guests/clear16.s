@@ -8,13 +8,13 @@ _start:
 	xor	%ax, %ax
 	mov	%ax, %es
 	mov	$0x500, %di
-	mov	$(0x7b00 - 0x500), %cx
-	rep stosb
+	mov	$((0x7b00 - 0x500) / 4), %cx
+	rep stosl
 	mov	$0x7e0, %bx		# a segment, and the next, up to 0xa000
 1:	mov	%bx, %es
 	xor	%di, %di
-	mov	$0x200, %cx
-	rep stosb
+	mov	$(0x200 / 4), %cx
+	rep stosl
 	add	$0x20, %bx
 	cmp	$0xa000, %bx
 	jb	1b
