@@ -122,8 +122,16 @@ like 'a dynamic program names its interpreter' "$(readelf -l simple-kvm)" INTERP
 if [ ! "$kvm" ] || ! command -v valgrind >/dev/null; then
 	skip 'no error that valgrind sees' 'needs KVM and valgrind'
 else
-	succeeds 'no error that valgrind sees' limit valgrind -q \
-		--leak-check=full --error-exitcode=9 ./simple-kvm -l
+	# A report, of what is at the very end of RAM: movw $0x0b0f, 0x1ffffe,
+	# which is UD2, and which its frame overwrites; mov $0x1ffffe, %eax;
+	# jmp *%rax
+	printf '\146\307\004\045\376\377\037\0\017\013' >ud2
+	printf '\270\376\377\037\0\377\340' >>ud2
+	limit valgrind -q --leak-check=full --error-exitcode=9 ./simple-kvm -l \
+		ud2 2>"$T/log"
+	like 'no error that valgrind sees' "$? $(grep ' address ' "$T/log")" \
+		'^1 .* 0x1ffffe (.*): 00 00 (not mapped .*)$'
+	rm ud2
 fi
 like 'V=1 shows the command' "$($make V=1 -W guest16.s guest16.o)" \
 	'^as .*-o guest16\.o guest16\.s$'

@@ -186,6 +186,8 @@ the_segments() {
 +--- 0x9000
 |    RAM below the image
 +--- 0x7000'
+	[ "$class" = 32 ] || like "$class-bit: the way of its entry" "$err" \
+		'^simple-kvm: address 0x9000: CR3 '
 
 	# This prints the byte at 0x8010, where the file goes on with an X:
 	# mov 0x8010, %al; out %al, $0xe9; hlt.

@@ -156,11 +156,11 @@ done
 # A KVM that does not set what it was asked to: from reading the registers back
 # on it has these in CR0, CR4 and EFER, each 16 digits from the lowest byte up.
 # In struct kvm_sregs there are 224 bytes before CR0, and CR2, CR3 and CR8.
+zeroes=$(printf '%0448d' 0) zero=0000000000000000
+poke() { echo "@arg3=$zeroes$1$zero$zero$2$zero$3"; }
 lacks() {
 	what=$1 want=$2
-	zeroes=$(printf '%0448d' 0) zero=0000000000000000
-	poke=@arg3=$zeroes$3$zero$zero$4$zero$5
-	traced ioctl "ioctl:poke_exit=$poke:when=$back" -l
+	traced ioctl "ioctl:poke_exit=$(poke "$3" "$4" "$5"):when=$back" -l
 	is "a KVM that sets $what" "$status $err" "$want"
 }
 back=$(awk '/KVM_GET_SREGS/ && n++ { print $2; exit }' "$T/list")
@@ -179,6 +179,23 @@ as expected" $cr0 $cr4 $efer
 	lacks 'none of it' "$(lacks_bits 80050033 620 500)" $zero $zero $zero
 	lacks 'more than was asked for' "$(lacks_bits 0 2000 800)" \
 		$cr0 2026000000000000 000d000000000000
+
+	# The names of the bits of CR0, CR4 and EFER, which -v shows: the even
+	# ones, then the odd ones. In real mode it makes nothing else of them.
+	traced ioctl '' -r -v
+	shown=$(call_number ioctl KVM_GET_SREGS 3)
+	named() {
+		traced ioctl "ioctl:poke_exit=$(poke "$1" "$1" "$1"):when=$shown" \
+			-r -v
+		sed -n 's/^simple-kvm:   \(CR[04]\|EFER\)  *[0-9a-f]* //p' "$T/err"
+	}
+	is 'names of even bits' "$(named 5555555555555555)" \
+		'PE EM ET WP AM CD
+VME TSD PSE MCE PCE OSXMMEXCPT LA57 SMXE FSGSBASE OSXSAVE SMEP PKE
+SCE LME LMA'
+	is 'names of odd bits' "$(named aaaaaaaaaaaaaaaa)" 'MP TS NE NW PG
+PVI DE PAE PGE OSFXSR UMIP VMXE PCIDE SMAP
+NXE'
 else
 	skip 'a KVM that lacks a bit' 'needs strace 5.11 or later'
 fi

@@ -172,6 +172,25 @@ no_rip='s/RIP 0x80[0-9a-f]*/RIP/'
 no_times='s/[0-9][0-9]*\.[0-9]\{6\} s/N s/g'
 each_mode watched watched
 
+# HLT is not for ring 3, also when stepped.
+if [ "${BACKEND:-}" = svm ]; then
+	skip 'HLT in ring 3' "QEMU's SVM stops at it"
+elif need_mode -s 'HLT in ring 3'; then
+	for option in '' --step; do
+		# shellcheck disable=SC2086 # none or one
+		run -s $option "$GUESTS/user32.bin"
+		like "HLT in ring 3 $option" "$status $(grep failed "$T/err")" \
+			'^1 .*: exception 13, #GP general protection$'
+	done
+fi
+
+# Exits for any reason are counted.
+if need_mode -l '--stats: KVM_EXIT_MMIO'; then
+	run -l --stats "$GUESTS/mmio64.bin"
+	is '--stats: KVM_EXIT_MMIO' "$(tail -n 1 "$T/err")" \
+		'simple-kvm: KVM_EXIT_MMIO: 1'
+fi
+
 # An instruction is a step, one after an OUT, too: nop; out %al, $0xe9; nop; nop;
 # in $0xe9, %al; nop; hlt.
 printf '\220\346\351\220\220\344\351\220\364' >"$T/steps"
@@ -291,6 +310,8 @@ simple-kvm: KVM_EXIT_IO: 9"
 	read_times
 	succeeds '--stats of a spinning guest: all of the time' \
 		at_least "$in + $outside" "$seconds"
+	succeeds '--stats of a spinning guest: the guest had most of it' \
+		at_least "$in" "$seconds / 2"
 	succeeds '--stats of a spinning guest: and not more' \
 		at_least "$after - $before + 0.01" "$in + $outside"
 fi

@@ -32,6 +32,10 @@ no more right
 'a 2-byte write of 0xbeef to port 0x1234, which is not there$'
 }
 each_mode ports ports
+# mov $-1, %eax; out %eax, $0xf4; hlt
+printf '\146\270\377\377\377\377\146\347\364\364' >"$T/flat"
+run -r "$T/flat"
+is 'port 0xF4: of a word the lowest byte counts' "$status" 255
 
 # The expected bytes come from the test's own hand, not from simple-kvm.
 {
@@ -180,10 +184,23 @@ else
 		"$SIMPLE_KVM" -l "$GUESTS/ports64.bin"
 	is 'few writes' "$(grep -c 'write(1,' "$T/trace")" 1
 	lines=$(wc -l <"$T/out")
-	limit script -qec "strace -o '$T/trace' $no_ticks \
-		'$SIMPLE_KVM' -l '$GUESTS/ports64.bin'" /dev/null >"$T/got"
-	is 'a line at a time to a terminal' \
-		"$(grep -c 'write(1,' "$T/trace")" "$lines"
+	# on_terminal REDIRECTION: print how many writes there are on a terminal,
+	# but for what is redirected.
+	on_terminal() {
+		limit script -qec "strace -o '$T/trace' $no_ticks '$SIMPLE_KVM' \
+			-l '$GUESTS/ports64.bin' $1" /dev/null >"$T/got"
+		grep -c 'write(1,' "$T/trace"
+	}
+	is 'a line at a time to a terminal' "$(on_terminal '</dev/null')" "$lines"
+	is 'few writes to a file, with stdin from a terminal' \
+		"$(on_terminal ">'$T/file'")" 1
+	# mov $0xe9, %dx; mov $65535, %cx; rep outsb; outsb; outsb; hlt
+	printf '\272\351\0\271\377\377\363\156\156\156\364' >"$T/flat"
+	# shellcheck disable=SC2086 # these are several words
+	capture strace -f --seccomp-bpf -o "$T/trace" $no_ticks \
+		"$SIMPLE_KVM" -r "$T/flat"
+	is 'a write is for 64 KiB' "$(sed -n 's/.*write(1,.* = //p' "$T/trace" |
+		tr '\n' ' ')" '65536 1 '
 	traced write '' -l --trace "$GUESTS/ud64.bin"
 	is 'a write for each line of a report' \
 		"$(grep -c 'write(2,' "$T/trace")" "$(wc -l <"$T/err")"

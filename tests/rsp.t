@@ -78,7 +78,10 @@ protocol() {
 
 	with=$mode
 	session D '?'
-	is "$mode: D" "$replies" OK
+	is "$mode: D" "$status $replies" '129 OK'
+	session 'qSupported:multiprocess+;swbreak+'
+	is "$mode: what it can do" "$replies" \
+		'PacketSize=1000;qXfer:features:read+'
 	session 'qRcmd,72656773' g
 	like "$mode: monitor: CR0" "$(output)" 'CR0    0'
 	like "$mode: monitor: segments" "$(output)" 'CS  .* base 0'
@@ -97,6 +100,17 @@ protocol() {
 	session '?'
 	is "$mode -v: before it begins" "$replies" S05
 	like "$mode -v: on stderr" "$err" 'KVM_CREATE_VM'
+
+	# A wire that takes nothing.
+	if [ -c /dev/full ]; then
+		packets c >"$T/packets"
+		status=0
+		limit "$SIMPLE_KVM" --gdb "$mode" <"$T/packets" >/dev/full \
+			2>"$T/err" || status=$?
+		is "$mode: a wire that is full: status" "$status" 3
+	else
+		skip "$mode: a wire that is full" 'there is no /dev/full'
+	fi
 
 	# Acknowledgements, whatever gdb would like, and whatever the sum.
 	packets '?' QStartNoAckMode >"$T/packets"

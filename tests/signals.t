@@ -84,11 +84,13 @@ while (index($got, "prompt> ") < 0 && sysread R, $got, 4096, length $got) { }
 if (open P, "<", "$dir/pid") { chomp($pid = <P>); }
 for (split / /, $signals) {
 	kill $_, $pid;
-	# It has it, or has ended, before it gets the next one.
+	# It has it, or has ended, or it is blocked, before it gets the next one.
 	do {
 		open S, "<", "/proc/$pid/status" or last;
 		$status = join "", <S>;
-	} until $status =~ /^(State:\s*Z|ShdPnd:\s*0+$)/m;
+		($pending, $blocked) =
+			$status =~ /^ShdPnd:\s*(\w+)\n.*SigBlk:\s*(\w+)/ms;
+	} until $status =~ /^State:\s*Z/m || !(hex($pending) & ~hex $blocked);
 }
 1 while sysread R, $rest, 4096;
 wait;
@@ -108,6 +110,10 @@ is 'SIGINT, ignored by its parent, does not' "$(to_prompt "\$SIG{INT} = 'IGNORE'
 	'INT TERM' "$SIMPLE_KVM" -l "$GUESTS/prompt64.bin")" 'exit 143'
 is 'SIGTERM neither' "$(to_prompt "\$SIG{TERM} = 'IGNORE'" \
 	'TERM INT' "$SIMPLE_KVM" -l "$GUESTS/prompt64.bin")" 'exit 130'
+
+is 'SIGUSR1, blocked by its parent, stays so' "$(to_prompt \
+	"$(blocked SIGUSR1)" 'USR1 TERM' \
+	"$SIMPLE_KVM" -l "$GUESTS/prompt64.bin")" 'exit 143'
 
 # ----------------------------------------- output without a newline, by the tick
 
@@ -131,6 +137,44 @@ fi
 is '...with the tick blocked by its parent' \
 	"$(to_prompt "$(blocked SIGRTMIN)" TERM \
 	"$SIMPLE_KVM" -l "$GUESTS/prompt64.bin")" 'exit 143'
+
+# --------------------------------------------------------------------- under gdb
+
+# in_gdb WANT SIGNAL PROGRAM ARGUMENT...: be its gdb, which has it continue, waits
+# for output with WANT in it, sends the signal, and acknowledges the last packet
+# when the program reads that, or has ended. Prints that packet, and both states.
+cat >"$T/in_gdb" <<'P'
+my ($want, $signal) = splice @ARGV, 0, 2;
+pipe IN, TO or die;
+pipe FROM, OUT or die;
+if (!($pid = fork)) {
+	close TO;
+	open STDIN, "<&IN" or die;
+	open STDOUT, ">&OUT" or die;
+	exec @ARGV;
+	die;
+}
+close IN;
+close OUT;
+syswrite TO, '$c#63';
+while (index($got, $want) < 0 && sysread FROM, $got, 4096, length $got) { }
+kill $signal, $pid if $signal;
+while ($got !~ /\$(W..)#..$/ && sysread FROM, $got, 4096, length $got) { }
+print $got =~ /\$(W..)#..$/ ? $1 : "no end";
+do {
+	open S, "<", "/proc/$pid/status" or die;
+	($state) = join("", <S>) =~ /^State:\s*(\w)/m;
+} until $state =~ /[SZ]/;
+$SIG{PIPE} = "IGNORE";
+print $state eq "S" && syswrite(TO, "+") ? ", reads" : ", is gone";
+close TO;
+wait;
+print ", exit ", $? >> 8;
+P
+is 'under gdb: the last packet can be acknowledged' "$(perl_test in_gdb '' '' \
+	"$SIMPLE_KVM" --gdb -l)" 'W00, reads, exit 0'
+is 'under gdb: SIGTERM ends it at once' "$(perl_test in_gdb 20# TERM \
+	"$SIMPLE_KVM" --gdb -l "$GUESTS/prompt64.bin")" 'W8f, reads, exit 143'
 
 # ------------------------------------------------------------------ who reads it
 

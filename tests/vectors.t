@@ -151,6 +151,13 @@ for mode in -s -p; do
 	like "$mode, a segment of its own: RIP" "$err" '  RIP 0000000000000102'
 done
 
+# PAE alone does not make its gates longer: mov %cr4, %eax; or $0x20, %al;
+# mov %eax, %cr4; ud2
+flat '\017\040\340\014\040\017\042\340\017\013' -s
+told '-s, with CR4.PAE' 'exception 6, #UD invalid opcode$'
+like '-s, with CR4.PAE: where' "$err" 'at address 0x8008 (the image): 0f 0b '
+like '-s, with CR4.PAE: RIP' "$err" '  RIP 0000000000008008$'
+
 # interrupts MODE HIGH LOW WHY: each INT whose number has one of these digits, and
 # one of those, is told so, where it was, and nothing else. Those below 8 are
 # told as the exceptions that they are. Outside of real mode kvm-pvm cannot do an
