@@ -399,7 +399,7 @@ from "$T/keys"
 typed 0 "key> ab|${NL}ab|" "$jump"
 what='keys from a pipe'
 mkfifo "$T/pipe"
-cat "$T/keys" >"$T/pipe" &
+hand_over "$T/keys" "$T/pipe" &
 from "$T/pipe"
 wait $!
 typed 0 "key> ab|${NL}ab|" "$jump"
@@ -458,22 +458,24 @@ waiting() {
 	signals=$1
 	shift
 	exec 3<>"$T/stdin"
-	"$SIMPLE_KVM" "$@" "$echo16" <&3 >"$T/stdout" 2>"$T/err" &
-	pid=$!
+	with_pid "$SIMPLE_KVM" "$@" "$echo16" <&3 >"$T/stdout" 2>"$T/err" &
 	exec 4<"$T/stdout"
 	dd bs=1 count=5 <&4 >"$T/prompt" 2>/dev/null
+	pid=$(cat "$T/pid")
 	for signal in $signals; do
-		kill -"$signal" $pid
+		kill -"$signal" "$pid"
 		# It has stopped, or goes on.
 		case $signal in
-		STOP) until grep -q 'State:.*T' "/proc/$pid/status"; do :; done ;;
+		STOP)
+			until grep -q 'State:.*T' "/proc/$pid/status"
+			do sleep 0.01; done ;;
 		esac
 	done
 	[ -z "${keys:-}" ] || printf '%s\n' "$keys" >&3
 	limit cat <&4 >"$T/out"
 	exec 4<&- 3>&-
 	status=0
-	wait $pid || status=$?
+	wait $! || status=$?
 	is "while it waits, $signals $*: the prompt" "$(cat "$T/prompt")" 'key> '
 }
 # Where stdin is open, and nothing comes: mov $1, %ah; int $0x16; jnz 1f; mov $'0',

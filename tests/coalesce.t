@@ -60,13 +60,11 @@ else
 
 	# The output comes while the guest runs, so that we can stop it.
 	mkfifo "$T/fifo"
-	"$SIMPLE_KVM" -l -c -t 40 "$GUESTS/spin64.bin" >"$T/fifo" \
-		2>"$T/err" &
-	pid=$!
+	with_pid "$SIMPLE_KVM" -l -c "$GUESTS/spin64.bin" >"$T/fifo" 2>"$T/err" &
 	read -r line <"$T/fifo"
 	is 'its output appears while it spins' "$line" spinning
-	kill $pid
-	wait $pid
+	kill "$(cat "$T/pid")"
+	wait $!
 	is '...and a signal stops it' "$?" 143
 	like '...with a report' "$(cat "$T/err")" 'the guest stopped: Terminated$'
 fi

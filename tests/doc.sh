@@ -98,7 +98,7 @@ console() {
 		command { print >step; command = /\\$/; next }
 		step { print >(step ".want") }' "$1"
 	for step in "$T"/step-??; do
-		timeout 60 sh "$step" >"$step.got" 2>&1 </dev/null
+		limit sh "$step" >"$step.got" 2>&1 </dev/null
 		steady <"$step.got" >"$step.steady"
 		steady <"$step.want" >"$T/want"
 		succeeds "\$ $(tr -s '\\\n ' ' ' <"$step")" \

@@ -208,7 +208,7 @@ mkfifo "$T/fifo"
 unreadable() {
 	call=$1 number=$2 image=$3
 	for pair in EIO:'Input/output error' EINTR:'Interrupted system call'; do
-		[ "$image" = "$T/image" ] || cat "$T/image" >"$image" &
+		[ "$image" = "$T/image" ] || hand_over "$T/image" "$image" &
 		fail "$call" "$number" "${pair%%:*}" -l "$image"
 		wait $!
 		is "an image that cannot be read, ${pair%%:*} at $call $number" \
@@ -223,7 +223,7 @@ unreadable pread64 "$number" "$T/image"
 traced pread64 "pread64:retval=1000:when=$number" -l "$T/image"
 is 'what one call has not read the next one does' "$status $err \
 $(sed -n 's/.* = \(19.*\)/\1/p' "$T/trace")" '0  199000'
-cat "$T/image" >"$T/fifo" &
+hand_over "$T/image" "$T/fifo" &
 traced read '' -l "$T/fifo"
 wait $!
 for number in $(call_number read '"\364\364') \

@@ -253,7 +253,7 @@ printf '\346\100\364' >"$T/little.bin"
 printf '\346\110\220\353\375' >"$T/flushed.bin"
 for guest in much little flushed; do
 	status=0
-	timeout 60 "$SIMPLE_KVM" -l "$T/$guest.bin" >/dev/full 2>"$T/err" ||
+	limit "$SIMPLE_KVM" -l "$T/$guest.bin" >/dev/full 2>"$T/err" ||
 		status=$?
 	is "$guest by printf() to /dev/full: status" "$status" 3
 	is "$guest by printf() to /dev/full: why" "$(cat "$T/err")" \
@@ -264,7 +264,7 @@ for guest in much little flushed; do
 	fi
 	status=0
 	# shellcheck disable=SC2016 # perl's variables
-	timeout 60 perl -e 'use Fcntl; pipe(R, W); fcntl(W, F_SETFL, O_NONBLOCK);
+	limit perl -e 'use Fcntl; pipe(R, W); fcntl(W, F_SETFL, O_NONBLOCK);
 		while (syswrite(W, "x")) { }
 		open(STDOUT, ">&W"); fcntl(R, F_SETFD, 0); exec(@ARGV)' \
 		"$SIMPLE_KVM" -l "$T/$guest.bin" 2>"$T/err" || status=$?
@@ -278,7 +278,7 @@ done
 printf '\346\107\364' >"$T/late.bin"
 late() {
 	# shellcheck disable=SC2016 # perl's variables
-	timeout 60 perl -e 'use Fcntl; pipe R, W; fcntl W, F_SETFL, O_NONBLOCK;
+	limit perl -e 'use Fcntl; pipe R, W; fcntl W, F_SETFL, O_NONBLOCK;
 		if (!fork) { open STDOUT, ">&W"; exec @ARGV; }
 		close W; $bytes += $n while $n = sysread R, $_, 4096;
 		wait; print $? >> 8, " ", $bytes' \

@@ -53,7 +53,7 @@ for kind in elf flat; do
 		stdin) limit "$SIMPLE_KVM" -l /dev/stdin <"$file" ;;
 		pipe) cat "$file" | limit "$SIMPLE_KVM" -l /dev/stdin ;;
 		FIFO)
-			limit cat "$file" >"$T/image" &
+			hand_over "$file" "$T/image" &
 			limit "$SIMPLE_KVM" -l "$T/image"
 			;;
 		esac >"$T/out" || status=$?
@@ -105,10 +105,11 @@ refused '^simple-kvm: /dev/zero: it does not fit: see --memory$' -r /dev/zero
 # rss ARGUMENT...: the most memory that was resident in such a run, in KiB, when
 # the guest has said that it spins.
 rss() {
-	"$SIMPLE_KVM" -l -t 60 "$@" "$GUESTS/spin64.bin" >"$T/fifo" 2>"$T/err" &
+	with_pid "$SIMPLE_KVM" -l "$@" "$GUESTS/spin64.bin" >"$T/fifo" 2>"$T/err" &
 	head -n 1 <"$T/fifo" >"$T/line"
-	sed -n 's/^VmHWM:[^0-9]*\([0-9]*\) kB$/\1/p' /proc/$!/status
-	kill $!
+	pid=$(cat "$T/pid")
+	sed -n 's/^VmHWM:[^0-9]*\([0-9]*\) kB$/\1/p' "/proc/$pid/status"
+	kill "$pid"
 	wait $!
 }
 if [ "${BACKEND:-}" = vmx ]; then

@@ -160,6 +160,18 @@ limit() {
 	}
 }
 
+# with_pid COMMAND...: limit it, with its process id in $T/pid, for what runs in
+# the background.
+with_pid() {
+	rm -f "$T/pid"
+	# shellcheck disable=SC2016 # for that shell
+	limit sh -c 'echo $$ >"$0"; exec "$@"' "$T/pid" "$@"
+}
+
+# hand_over FILE FIFO: write the file to it, within the limit, also if nobody
+# opens it.
+hand_over() { limit dd if="$1" of="$2" bs=64k 2>/dev/null; }
+
 # capture COMMAND...: run it within the limit. $status, $out and $err are what
 # came of it; the latter two are in $T/out and $T/err as well.
 capture() {

@@ -60,15 +60,18 @@ succeeds '...through a pipe' cmp "$T/got" "$T/want"
 mkfifo "$T/fifo"
 exec 3<>"$T/fifo"
 dd if=/dev/zero bs=1024 count=60 >&3 2>/dev/null
-"$SIMPLE_KVM" -l -t 40 "$GUESTS/bytes64.bin" 3>&- >"$T/fifo" 2>"$T/err" &
+with_pid "$SIMPLE_KVM" -l "$GUESTS/bytes64.bin" 3>&- >"$T/fifo" 2>"$T/err" &
+until [ -s "$T/pid" ]; do sleep 0.01; done
+read -r pid <"$T/pid"
 # waits: how often it has waited.
 waits() { sed -n 's/^voluntary.*[^0-9]//p' "/proc/$pid/status"; }
-pid=$! n=$(waits)
-until [ "$(waits)" -gt $((n + 10)) ] || ! kill -0 $pid; do :; done 2>/dev/null
+n=$(waits)
+until [ "$(waits)" -gt $((n + 10)) ] || ! kill -0 "$pid"; do sleep 0.01; done \
+	2>/dev/null
 exec 4<"$T/fifo" 3>&-
 tail -c +61441 <&4 >"$T/got"
 exec 4<&-
-wait $pid
+wait $!
 is 'a pipe with little room, and a late reader: status' \
 	"$? $(cat "$T/err")" '0 '
 succeeds '...and output' cmp "$T/got" "$T/want"

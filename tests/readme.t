@@ -31,7 +31,7 @@ session() {
 		set -- "$@" -ex "$command"
 	done <"$T/gdb"
 	make -s "$1" GUEST_CFLAGS=-Og >"$T/log" 2>&1
-	timeout 60 gdb -nx -q -batch "$@" >"$T/raw-got" 2>&1 </dev/null
+	limit gdb -nx -q -batch "$@" >"$T/raw-got" 2>&1 </dev/null
 	for which in "$block" "$T/raw-got"; do
 		grep -v -e '^(gdb)' -e '^\$ ' -e '^$' "$which" |
 			sed 's/0x[0-9a-f]*/ADDRESS/g' >"$T/session.${which##*-}"
@@ -179,7 +179,7 @@ if [ "$changed" ]; then
 	cp "$T/fopen.c" simple-kvm.c
 	make -s simple-kvm >"$T/log" 2>&1 || comment "$(cat "$T/log")"
 	# shellcheck disable=SC2016 # backquotes of Markdown
-	timeout 60 ./simple-kvm --long calls.bin 2>&1 | tail -n 1 |
+	limit ./simple-kvm --long calls.bin 2>&1 | tail -n 1 |
 		sed 's/.*/`&`/' >"$T/refusal"
 	succeeds "the README has: $(cat "$T/refusal")" \
 		grep -qFf "$T/refusal" "$readme"

@@ -40,7 +40,7 @@ E
 tampered() {
 	call=$1
 	shift
-	timeout 60 "$tamper" "$call" "$SIMPLE_KVM" "$@" \
+	limit "$tamper" "$call" "$SIMPLE_KVM" "$@" \
 		</dev/null >"$T/out" 2>"$T/err"
 	got=$(sed -n 's/^tamper: //p' "$T/err")
 }
@@ -87,16 +87,16 @@ refused system call $number: see lock_door()\$"
 # What is open while the guest runs: of KVM the CPU alone. What this shell has
 # open, too, was not opened by it.
 mkfifo "$T/fifo"
-"$SIMPLE_KVM" -l -t 40 "$GUESTS/spin64.bin" >"$T/fifo" 2>"$T/err" &
-pid=$!
+with_pid "$SIMPLE_KVM" -l "$GUESTS/spin64.bin" >"$T/fifo" 2>"$T/err" &
 read -r line <"$T/fifo"
+pid=$(cat "$T/pid")
 for fd in "/proc/$pid/fd"/*; do
 	n=${fd##*/} file=$(readlink "$fd")
 	[ "$n" -le 2 ] || [ "$(readlink "/proc/$$/fd/$n")" = "$file" ] ||
 		echo "$file"
 done >"$T/open"
-kill $pid
-wait $pid
+kill "$pid"
+wait $!
 is 'open files of a guest that runs' "$line, $(cat "$T/open")" \
 	'spinning, anon_inode:kvm-vcpu:0'
 
@@ -110,7 +110,7 @@ fi
 # and continued. perl gives it a pipe that is full, and reads it in the end.
 continued() {
 	# shellcheck disable=SC2016 # perl's variables
-	perl -e 'use Fcntl; pipe(R, W); fcntl(W, F_SETFL, O_NONBLOCK);
+	limit perl -e 'use Fcntl; pipe(R, W); fcntl(W, F_SETFL, O_NONBLOCK);
 		while (syswrite(W, "x" x 4096)) { }
 		fcntl(W, F_SETFL, 0);
 		if (!($pid = fork)) { close R; open STDOUT, ">&W"; exec @ARGV; }

@@ -73,7 +73,7 @@ stopped() {
 			kill -"$signal" "$pid"
 			# Until it has come, or is ignored.
 			while grep -q 'Pnd:.*[1-9a-f]' "/proc/$pid/status"
-			do :; done 2>/dev/null
+			do sleep 0.01; done 2>/dev/null
 		done
 		cat >/dev/null
 	} <"$T/fifo" &
