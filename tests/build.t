@@ -118,6 +118,8 @@ other() {
 }
 makes 'other flags, with quotes: built again' "$again$next" other
 makes 'the same flags: not built again' "${next#?}" other
+makes 'other LDFLAGS: built again' "$again$next" other LDFLAGS=-Wl,-O1
+other -s
 like 'a dynamic program names its interpreter' "$(readelf -l simple-kvm)" INTERP
 if [ ! "$kvm" ] || ! command -v valgrind >/dev/null; then
 	skip 'no error that valgrind sees' 'needs KVM and valgrind'
@@ -139,7 +141,7 @@ like 'V=1 shows the command' "$($make V=1 -W guest16.s guest16.o)" \
 $make -s guest64.bin
 cp guest64.bin "$T/before"
 sed 's/0xE9/0xEA/' guest.h >"$T/x" && cp "$T/x" guest.h
-$make -s guest64.bin
+other -s
 is 'a header change rebuilds the guests' \
 	"$(cmp -s guest64.bin "$T/before" && echo same)" ''
 sed 's/0xEA/0xE9/' guest.h >"$T/x" && cp "$T/x" guest.h
@@ -179,6 +181,8 @@ is '...so nothing is built again' \
 
 # A built-in guest that leaves something else is found out.
 if [ "$kvm" ]; then
+	rm -f simple-kvm
+	like 'make run' "$(other -s run 2>&1)" '^simple-kvm: long mode: .*expected$'
 	tested=$SIMPLE_KVM
 	sed 's/halt(42)/halt(41)/' guest64.c >"$T/x" && cp "$T/x" guest64.c
 	sed 's/memval = 42/memval = 43/' guest32.c >"$T/x" && cp "$T/x" guest32.c

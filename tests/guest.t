@@ -210,12 +210,31 @@ builds 'OBJS, another' one.bin OBJS='two.o five.o'
 prints 'OBJS, another: runs' 'one two five' -l one.bin
 builds 'OBJS, an older one again' one.bin OBJS='two.o three.o'
 prints 'OBJS, an older one again: runs' 'one two four' -l one.bin
+# Wherever an object lies, it is built again when what it includes changes.
+mkdir parts
+printf '\t.globl text\n\t.section .rodata\ntext:\t.include "parts/text"\n' \
+	>parts/six.s
+printf '\t.asciz "six\\n"\n' >parts/text
+builds 'OBJS, in a directory' one.bin OBJS='two.o parts/six.o'
+prints 'OBJS, in a directory: runs' 'one two six' -l one.bin
+printf '\t.asciz "seven\\n"\n' >parts/text
+builds 'OBJS, in a directory: what it includes' one.bin OBJS='two.o parts/six.o'
+prints 'OBJS, in a directory: what it includes: runs' 'one two seven' -l one.bin
 # The program's own guests are none of its business, in whatever order.
 $make -s clean
 builds 'OBJS, and the program with it' simple-kvm one.bin MODE=32 \
 	OBJS='two.o five.o'
 prints 'OBJS, and the program with it: runs' 'one two five' -s one.bin
 unlike 'the built-in guests are without it' "$(nm guest32.elf)" ' two$'
+
+# The name memval may be the guest's.
+cat >own.c <<'G'
+#include "guest.h"
+volatile intptr_t memval = 7;
+int main(void) { print(memval == 7 ? "own\n" : "not its own\n"); return 0; }
+G
+builds 'a memval of its own' own.bin
+prints 'a memval of its own: runs' 'own' -l own.bin
 
 # By hand, as little as it takes.
 for mode in 16 32 64; do
@@ -262,6 +281,7 @@ cat >pieces.s <<'S'
 	.section .note.a, "a", @note
 	.byte 5
 	.section .eh_frame, "a"
+	.long 0
 	.section .comment
 	.byte 6
 S
