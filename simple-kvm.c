@@ -2425,25 +2425,33 @@ static void show_map(const struct vm *vm)
  * --verbose: print the way of an address through the page tables, as the CPU
  * walks them. In each table an index, which is a part of the address, leads to
  * an entry. The entry leads to the next table, until PS says that it is a page.
+ * In the last table each entry is one, of 4 KiB. Without PRESENT the way ends.
  */
 static void show_walk(const struct vm *vm, u64 address)
 {
-	static const char names[][5] = { "PD", "PDPT", "PML4" };
+	static const char names[][5] = { "PT", "PD", "PDPT", "PML4" };
 	bool lma = vm->sregs.efer & EFER_LMA;
-	int level = lma ? 2 : 0, shift = lma ? 39 : 22, bits = lma ? 9 : 10;
-	u64 entry = vm->sregs.cr3, size = lma ? 8 : 4;
+	int level = lma ? 3 : 1, bits = lma ? 9 : 10, shift = 12 + level * bits;
+	u64 entry = vm->sregs.cr3, table, index, size = lma ? 8 : 4;
 
 	say("address 0x%llx: CR3 = 0x%llx\n", address, entry);
-	for (; !(entry & PDE64_PS); level--, shift -= bits) {
-		u64 index = address >> shift & ((1u << bits) - 1);
-		u64 table = entry & ~0xfffull;
-
+	for (;; level--, shift -= bits) {
+		table = entry & ~0xfffull;
+		index = address >> shift & ((1u << bits) - 1);
+		if (table >= vm->mem_size) {
+			say("  no RAM for %s\n", names[level]);
+			return;
+		}
 		entry = little_endian(vm->mem + table + index * size, size);
 		say("  %s[%llu] = 0x%llx", names[level], index, entry);
 		more_bits("PRESENT RW USER PWT PCD A D PS G", entry & 0xfff);
 		more("\n");
+		if (!(entry & PDE64_PRESENT))
+			return;
+		if (entry & PDE64_PS || level == 0)
+			break;
 	}
-	size = 1ull << (shift + bits); /* of the page */
+	size = 1ull << shift; /* of the page */
 	say("  physical address 0x%llx\n",
 	    (entry & ~(size - 1)) + address % size);
 }

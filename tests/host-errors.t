@@ -157,7 +157,7 @@ done
 # on it has these in CR0, CR4 and EFER, each 16 digits from the lowest byte up.
 # In struct kvm_sregs there are 224 bytes before CR0, and CR2, CR3 and CR8.
 zeroes=$(printf '%0448d' 0) zero=0000000000000000
-poke() { echo "@arg3=$zeroes$1$zero$zero$2$zero$3"; }
+poke() { echo "@arg3=$zeroes$1$zero${4:-$zero}$2$zero$3"; }
 lacks() {
 	what=$1 want=$2
 	traced ioctl "ioctl:poke_exit=$(poke "$3" "$4" "$5"):when=$back" -l
@@ -189,6 +189,21 @@ as expected" $cr0 $cr4 $efer
 			-r -v
 		sed -n 's/^simple-kvm:   \(CR[04]\|EFER\)  *[0-9a-f]* //p' "$T/err"
 	}
+	# walk CR3: print how -v shows the way of the entry with this one.
+	walk() {
+		traced ioctl "ioctl:poke_exit=$(poke $cr0 $cr4 $efer \
+			"$1"):when=$shown" -l -v
+		sed -n '/: address 0x8000: /,/: address 0x1fffff: /p' "$T/err" |
+			sed '1d; $d; s/^simple-kvm: //'
+	}
+	is 'no entry that is present' "$(walk 0050000000000000)" '  PML4[0] = 0x0'
+	is 'no RAM where a table should be' "$(walk 0000200000000000)" \
+		'  no RAM for PML4'
+	is 'a large page in an upper table' "$(walk 0030000000000000)" \
+		'  PML4[0] = 0x4007 PRESENT RW USER
+  PDPT[0] = 0x87 PRESENT RW USER PS
+  physical address 0x8000'
+
 	is 'names of even bits' "$(named 5555555555555555)" \
 		'PE EM ET WP AM CD
 VME TSD PSE MCE PCE OSXMMEXCPT LA57 SMXE FSGSBASE OSXSAVE SMEP PKE

@@ -103,6 +103,23 @@ for block in "$T"/blocks/*-console; do
 	console "$block"
 done
 
+# Its first exercise: without PS, -v shows the way to where it ends.
+copy_tree "$T/tree" || exit 1
+sed 's/ | flags | PDE64_PS;/ | flags;/' "$source" >"$T/tree/simple-kvm.c"
+(
+	unset MAKEFLAGS MFLAGS MAKELEVEL
+	limit make -s -C "$T/tree" simple-kvm CFLAGS=-O0 >"$T/log" 2>&1
+)
+if need_mode -l 'without PS'; then
+	capture "$T/tree/simple-kvm" -l -v
+	is 'without PS' "$(sed '/: address 0x1fffff: /,$d' "$T/err" |
+		sed -n 's/^simple-kvm:   \(P[DT]\)/\1/p')" \
+		"PDPT[0] = 0x4007 PRESENT RW USER
+PD[0] = 0x7 PRESENT RW USER
+PT[8] = 0x0"
+	like 'without PS: it dies' "$err" '(8): triple fault'
+fi
+
 links_lead 5 doc/walkthrough.md
 
 done_testing
