@@ -7,7 +7,7 @@
  * port. A guest is built in for each mode. When that one halts, simple-kvm
  * checks that 42 is in the accumulator and in memory.
  *
- * The file has two halves. The first one is the course. It is a whole
+ * The file has two parts. The first one is the course. It is a whole
  * hypervisor, to be read from top to bottom. It ends with main(), which is a
  * summary of it: have a look at that first, if you like.
  *
@@ -20,8 +20,8 @@
  *	 7. Ports: what the guest's IN and OUT reach
  *	 8. The run: the loop around KVM_RUN, the verdict, main()
  *
- * The second half makes it pleasant to use. Each of its chapters stands alone,
- * and can wait until you want to know. The first half calls some of it, and
+ * The second part makes it pleasant to use. Each of its chapters stands alone,
+ * and can wait until you want to know. The first part calls some of it, and
  * says there what to expect.
  *
  *	 9. Signals and the tick
@@ -127,7 +127,7 @@ enum layout {
 };
 
 /*
- * The functions of the second half that are called in the first, by the number
+ * The functions of the second part that are called in the first, by the number
  * of the chapter. Those for an option do nothing unless the option was given.
  */
 struct vm;
@@ -291,7 +291,7 @@ static void open_output(void)
  * at guest physical address A is what we find at vm->mem + A.
  */
 
-/* The options without a value: by letter, or from 256 on if they have none. */
+/* What vm->on[] has: an option's letter, or from 256 on if it has no letter. */
 enum { COALESCE = 'c', VERBOSE = 'v', TRACE = 256, STEP, STATS, GDB, OPTIONS };
 
 /* In place of a byte of stdin: none has been read yet, or none is left. */
@@ -562,7 +562,7 @@ static size_t write_guest(struct vm *vm, u64 linear, const void *from,
 /*
  * The built-in guests: their bytes, and the end of these. The linker knows the
  * symbols as addresses (see images.o in the Makefile). In C the name of an
- * array is an address, too. That of a pointer would be the place where one is.
+ * array stands for its address. A pointer's would be a variable that has one.
  */
 extern const u8 guest16[], guest16_end[];
 extern const u8 guest32[], guest32_end[];
@@ -848,7 +848,7 @@ static u64 load_image(struct vm *vm)
 /* ====================================================================== 7 ===
  * Ports: what the guest's IN and OUT reach
  *
- * Each IN or OUT is a VM exit (KVM_EXIT_IO). The bytes of an OUT are in the
+ * An IN or OUT leads to a VM exit (KVM_EXIT_IO). The bytes of an OUT are in the
  * pages that KVM shares with us: KVM has put them there. We put those of an IN
  * into the same place. The guest gets them when KVM_RUN is called again.
  *
@@ -993,7 +993,7 @@ static bool handle_exit(struct vm *vm)
 	bool handled;
 
 	switch (vm->kvm_run->exit_reason) {
-	case KVM_EXIT_IO: /* IN or OUT; so ends a call of the BIOS, too */
+	case KVM_EXIT_IO: /* IN or OUT; a call of the BIOS is one, too */
 		handled = handle_io(vm) || serve_bios(vm);
 		break;
 	case KVM_EXIT_HLT: /* the end: nothing here could wake the CPU */
