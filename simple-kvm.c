@@ -2058,8 +2058,9 @@ static void read_sectors(struct vm *vm, struct regs16 *r, u64 first, u64 n,
 static void read_track(struct vm *vm, struct regs16 *r, u32 number)
 {
 	u64 track = ((r->cl & 0xc0u) << 2 | r->ch) * HEADS + r->dh;
+	u64 sector = r->cl & 0x3f; /* from 1 on */
 
-	read_sectors(vm, r, track * TRACK + (r->cl & 0x3f) - 1, r->al,
+	read_sectors(vm, r, sector ? track * TRACK + sector - 1 : -1ull, r->al,
 		     vm->sregs.es.base + r->bx);
 }
 
@@ -2078,8 +2079,9 @@ static void read_by_packet(struct vm *vm, struct regs16 *r, u32 number)
 /* The last cylinder, head and sector, as read_track() has them; one drive. */
 static void get_disk(struct vm *vm, struct regs16 *r, u32 number)
 {
-	u64 last = disk_sectors(vm) / (HEADS * TRACK) - 1;
+	u64 last = disk_sectors(vm) / (HEADS * TRACK);
 
+	last -= last > 0; /* if the first cylinder is not whole, it is that */
 	last = last < 1023 ? last : 1023;
 	r->cx = (u16)(last << 8 | (last >> 8 & 3) << 6 | TRACK);
 	r->dx = (u16)((HEADS - 1) << 8 | 1);
@@ -2110,7 +2112,7 @@ static void get_memory_map(struct vm *vm, struct regs16 *r, u32 number)
 	const u32 smap = 0x534d4150, i = (u32)r->rbx;
 
 	set_ah(vm, r, 0x86);
-	if (i > 1 || (u32)r->rdx != smap)
+	if (r->al != 0x20 || i > 1 || (u32)r->rdx != smap)
 		return;
 	write_guest(vm, vm->sregs.es.base + r->di, ranges[i], 20);
 	set_ah(vm, r, 0);
@@ -2342,17 +2344,21 @@ static void show_screen(const struct vm *vm)
 static unsigned multiboot(const struct vm *vm)
 {
 	u64 size = vm->image_size < 32768 ? vm->image_size : 32768;
-	u32 w[4];
-	bool two = false;
+	u64 tag = 0; /* of version 2: where the next one is */
+	u32 w[4] = { 0 };
 
-	for (u64 i = 0; i + sizeof(w) <= size; i += 4) {
-		memcpy(w, vm->image + i, sizeof(w));
+	for (u64 i = 0; i + 12 <= size; i += 4) {
+		memcpy(w, vm->image + i, size - i < 16 ? 12 : 16);
 		if (i < 8192 && w[0] == 0x1BADB002 && w[0] + w[1] + w[2] == 0)
 			return 1;
-		if (two && i % 8 == 0 && (u16)w[0] == 3 && w[1] == 12)
-			return 3;
-		if (w[0] == 0xE85250D6 && w[0] + w[1] + w[2] + w[3] == 0) {
-			two = i % 8 == 0;
+		if (tag && i == tag) {
+			if ((u16)w[0] == 3)
+				return 3;
+			tag += (w[1] + 7ull) & ~7ull;
+		}
+		if (w[0] == 0xE85250D6 && w[0] + w[1] + w[2] + w[3] == 0 &&
+		    i % 8 == 0) {
+			tag = i + 16;
 			size = i + w[2] < size ? i + w[2] : size;
 		}
 	}

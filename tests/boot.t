@@ -143,6 +143,8 @@ is 'E820: memory that may be used' "$(printf '%s\n' "$out" | tail -n 1 |
 	cut -d ' ' -f 3-6)" '0009fc00 00000000 00000001 00000000'
 calls 'E820, wrongly' "$(record 0x15 0xe820 0 20 0 0 0x9000)"
 registers 1 00008620 00000000 00000014 00000000 1
+calls 'E801, which is not there' "$(record 0x15 0xe801 0 20 $smap 0 0x9000)"
+registers 1 00008601 00000000 00000014 534d4150 1
 
 # Text: three characters, eighty blanks, and 2,000 that clear the screen; a string
 # after the records, without and with attributes, in segment 0 and in another; rows
@@ -273,8 +275,9 @@ calls 'the last of a floppy' "$(read_at 0x4f12 0x0100; read_at 0x5001 0x0000
 registers 1 00000001 00009000 00004f12 00000100 0
 registers 2 00000401 00009000 00005001 00000000 1
 registers 3 00000402 00009000 00004f12 00000100 1
-calls 'no sector 0' "$(read_at 0x0000 0x0000)"
+calls 'no sector 0' "$(read_at 0x0000 0x0000; read_at 0x0100 0x0000)"
 registers 1 00000401 00009000 00000000 00000000 1
+registers 2 00000401 00009000 00000100 00000000 1
 calls 'ten bits of cylinder' "$(read_at 0x00c1 0x0000)"
 registers 1 00000401 00009000 000000c1 00000000 1
 calls 'no memory' "$(record 0x13 0x02ff 0xffff 1 0 0xffff)"
@@ -359,6 +362,17 @@ for block in '\011\0\1\0 0009' '\0\0\0\0 0036'; do
 	is "a BIOS parameter block: ${block#* }" \
 		"$(printf '%s' "$out" | cut -c -4)" "${block#* }"
 done
+# Less than a cylinder: jmp; 63 sectors, 255 heads; mov $0x0880, %ax; mov %al, %dl;
+# int $0x13; mov %cl, %al; out %al, $0xe9; mov %ch, %al; out %al, $0xe9; hlt
+{
+	printf '\353\032\220\0\0\0\0\0\0\0\0\0\2\0\0\0\0\0\0\0\0\0\0\0\077\0\377\0'
+	printf '\270\200\010\210\302\315\023\210\310\346\351\210\350\346\351\364'
+	zeroes 500
+} | head -c 510 >"$T/bpb"
+printf '\125\252' >>"$T/bpb"
+run -t 20 "$T/bpb"
+is 'a disk of less than a cylinder' \
+	"$(od -An -tx1 "$T/out" | tr -d ' ')" 3f00
 # More than a floppy, and the last sector is not whole.
 { zeroes $((2879 * 512)); printf 2880; } >"$T/disk"
 by_packet 1 0x9000 0 2880 00 2880

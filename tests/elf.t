@@ -349,6 +349,8 @@ one='\2\260\255\033\0\0\0\0\376\117\122\344'
 two='\326\120\122\350\0\0\0\0\030\0\0\0\022\257\255\027\0\0\0\0\010\0\0\0'
 entry='\326\120\122\350\0\0\0\0\044\0\0\0\6\257\255\027\3\0\0\0\014\0\0\0'
 entry=$entry'\0\200\0\0\0\0\0\0\0\0\0\0\010\0\0\0'
+request='\326\120\122\350\0\0\0\0\050\0\0\0\2\257\255\027\1\0\0\0\020\0\0\0'
+request=$request'\3\0\0\0\014\0\0\0\0\0\0\0\010\0\0\0'
 optional='\326\120\122\350\0\0\0\0\044\0\0\0\6\257\255\027\3\0\1\0\014\0\0\0'
 optional=$optional'\0\200\0\0\0\0\0\0\0\0\0\0\010\0\0\0'
 # efer WHAT WANT CODE [MODE]: EFER's bits, as a file with this code is set up.
@@ -364,6 +366,8 @@ efer 'a 64-bit file with a Multiboot header' '' "$start$one"
 efer 'a 64-bit file with one of version 2' '' "$start$two"
 efer '...and with an entry in it' '500 LME LMA' "$start$entry"
 efer '...which need not be known' '500 LME LMA' "$start$optional"
+efer '...and with a request for tags, which looks like an entry' '' \
+	"$start$request"
 efer '...and with what is no tag after it' '' \
 	"$start$two\3\0\0\0\014\0\0\0\0\200\0\0"
 efer 'a 64-bit file with a Multiboot header, -l' '500 LME LMA' "$start$one" -l

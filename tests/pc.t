@@ -88,6 +88,12 @@ for mode in -r -s -l; do
 	is "$mode: waits, after some output" "$status $out $err" "0 x $waits"
 done
 
+# Where no bit is waited for, an IN gives 0: in $0x64, %al; in $0x71, %al;
+# out %al, $0xe9; hlt
+printf '\344\144\344\161\346\351\364' >"$T/image"
+run -r "$T/image"
+is 'other ports are 0' "$(od -An -tx1 "$T/out")" ' 00'
+
 # ----------------------------------------------------------------------- Multiboot
 
 mode=-s bits=32
@@ -142,6 +148,10 @@ moved() {
 		cat "$1"
 	} >"$T/image"
 }
+printf '\364\0\0\0\2\260\255\033\0\0\0\0\376\117\122\344' >"$T/image"
+run -s -v "$T/image"
+like 'a header at the end of the image, version 1' "$err" \
+	' RAX 000000002badb002 '
 moved "$GUESTS/multiboot1x32.bin" 1
 no_header 'not aligned, version 1'
 moved "$GUESTS/multiboot2x32.bin" 7
