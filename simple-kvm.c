@@ -2289,7 +2289,7 @@ static bool serve_bios(struct vm *vm)
 /*
  * KVM_RUN was interrupted, by a tick mostly. Move the clock of a PC's BIOS. See
  * whether the guest jumps to itself: then it has ended, for no interrupt ever
- * comes that would change that.
+ * comes that would change that. (gdb may.)
  */
 static void handle_tick(struct vm *vm)
 {
@@ -2299,7 +2299,7 @@ static void handle_tick(struct vm *vm)
 	if (!(vm->sregs.cr0 & X86_CR0_PE))
 		set_clock(vm);
 	read_guest(vm, code_address(vm), code, 2);
-	if (code[0] != 0xeb || code[1] != 0xfe || stopped)
+	if (code[0] != 0xeb || code[1] != 0xfe || stopped || vm->gdb)
 		return;
 	vm->status = STATUS_OK;
 	vm->why = "it jumps to itself";
@@ -2653,6 +2653,7 @@ static void handle_refusal(int number, siginfo_t *info, void *context)
 {
 	fflush(stdout);
 	warnx("refused system call %d: see lock_door()", info->si_syscall);
+	fflush(stderr); /* gdb's has a buffer */
 	_exit(STATUS_HOST);
 }
 
@@ -2916,12 +2917,14 @@ static int run_in_gdb(struct vm *vm, bool step)
 	if (step && !gdb->interrupt && about_to_halt(vm))
 		return 0;
 	while (vm->status < 0 && !stopped && !gdb->interrupt) {
-		if (!run_vcpu(vm))
+		if (!run_vcpu(vm)) {
+			handle_tick(vm);
 			poll_input(gdb);
-		else if (!handle_exit(vm))
+		} else if (!handle_exit(vm)) {
 			return find_signal(vm);
-		else if (step) /* it was an IN or OUT */
+		} else if (step) { /* it was an IN or OUT */
 			break;
+		}
 	}
 	complete_io(vm);
 	return gdb->interrupt ? SIGINT : SIGTRAP;

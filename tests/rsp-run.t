@@ -219,6 +219,12 @@ simple-kvm: the guest failed: exception 6, #UD invalid opcode"
 		} >"$T/packets"
 		serve "$mode"
 		is "$mode: ^C after +" "$replies" "OK${NL}S02${NL}S02"
+		# mov 0x46c, %ax; 1: cmp 0x46c, %ax; je 1b; mov $'T', %al;
+		# out %al, $0xe9; hlt
+		if [ "$mode" = -r ]; then
+			session M8000,e:a16c043b066c0474fab054e6e9f4 c
+			is "$mode: the BIOS's clock goes" "$(output | head -c 1)" T
+		fi
 		session ^C s g s g
 		is "$mode: ^C that comes before a step" "$(reply 1)" S02
 		is "$mode: ...which is not made" "$(rip 2)" 8000

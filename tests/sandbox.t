@@ -50,6 +50,13 @@ filter() {
 	is 'nothing changed: it ends well' "$got" 'exit 0'
 	is 'nothing changed: its output is there' "$(cat "$T/out")" \
 		'Hello, world!'
+	# gdb is told of a refusal, too: its packet has "call 102" in it.
+	# shellcheck disable=SC2016 # packets' frames
+	printf '$c#63' >"$T/packet"
+	limit "$tamper" getuid "$SIMPLE_KVM" --gdb -l <"$T/packet" >"$T/out" \
+		2>"$T/err"
+	like 'refused under gdb: the message' "$(cat "$T/out")" \
+		'O[0-9a-f]*63616c6c20313032'
 	for pair in openat:257 socket:41 fork:57 clone:56 execve:59 mmap:9 \
 		mprotect:10 kill:62 ptrace:101 getuid:102 ioctl-other:16 \
 		write-other:1 x32:1073741825 i386:231; do
