@@ -1668,13 +1668,16 @@ static const char *region_name(struct vm *vm, u64 linear)
 static void more_words(struct vm *vm, u64 linear, size_t size, int count)
 {
 	u64 word = 0;
+	size_t done;
 
-	while (count-- > 0 && read_guest(vm, linear, &word, size) == size) {
+	for (; count > 0; count--, linear += size) {
+		done = read_guest(vm, linear, &word, size);
+		if (done < size)
+			break;
 		more(" %0*llx", (int)size * 2, word);
-		linear += size;
 	}
-	if (count >= 0)
-		more(physical_address(vm, linear + size - 1) == NOT_MAPPED
+	if (count > 0)
+		more(physical_address(vm, linear + done) == NOT_MAPPED
 			     ? " (not mapped by the guest's page tables)"
 			     : " (no RAM)");
 }

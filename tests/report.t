@@ -193,6 +193,12 @@ done
 like '-l, the end of RAM: the stack' "$err" \
 	"stack, from 0x200000 up: $unmapped"
 
+# Half of a word is where nothing is mapped: mov $-4, %rsp; out %al, $0x7f
+printf '\110\307\304\374\377\377\377\346\177' >"$T/half"
+run -l "$T/half"
+like '-l, the end of all addresses: the stack' "$err" \
+	"stack, from 0xfffffffffffffffc up: $unmapped"
+
 # ------------------------------------------------------------- real exceptions
 
 # where_it_was: std; stc; ud2. The CPU's own frame leads back there.
