@@ -1429,9 +1429,7 @@ static u64 copy_pipe(struct vm *vm)
 /* The size of an entry of the IDT, or of the IVT, by the CPU's mode. */
 static u32 gate_size(const struct kvm_sregs *sregs)
 {
-	if (!(sregs->cr0 & X86_CR0_PE))
-		return 4;
-	return sregs->efer & EFER_LMA ? 16 : 8;
+	return sregs->efer & EFER_LMA ? 16 : sregs->cr0 & X86_CR0_PE ? 8 : 4;
 }
 
 /*
@@ -1475,9 +1473,7 @@ static u64 code_address(const struct vm *vm)
 /* The bits of RSP that are the stack pointer, by the code and the stack. */
 static u64 stack_mask(const struct vm *vm)
 {
-	const u64 masks[] = { 0xffff, 0xffffffff };
-
-	return vm->sregs.cs.l ? -1ull : masks[vm->sregs.ss.db];
+	return vm->sregs.cs.l ? -1ull : vm->sregs.ss.db ? 0xffffffff : 0xffff;
 }
 
 /* The linear address of the top of the stack. */
@@ -1569,11 +1565,10 @@ static void unwind(struct vm *vm)
 	size_t word = gate_size(&vm->sregs) / 2;
 	u64 rip = pop(vm, word), cs = pop(vm, word), rsp;
 	struct kvm_segment code = find_segment(vm, cs);
-	u8 before[2] = { 0 };
+	u16 before = 0; /* of an INT n: cd n */
 
-	read_guest(vm, linear(code.l, &code, rip - 2), before, 2);
-	vm->by_int =
-		vm->vector > 7 && before[0] == 0xcd && before[1] == vm->vector;
+	read_guest(vm, linear(code.l, &code, rip - 2), &before, 2);
+	vm->by_int = vm->vector > 7 && before == (vm->vector << 8 | 0xcd);
 	vm->error_code = 0;
 	if (exceptions[vm->vector].coded && !vm->by_int && word > 2) {
 		vm->error_code = rip;
@@ -1980,8 +1975,7 @@ static void end_guest(struct vm *vm, struct regs16 *r, u32 number)
 /* Print AL n times, or if n is 0 CX times. (Many blanks clear the screen.) */
 static void print_al(struct vm *vm, struct regs16 *r, u32 n)
 {
-	n = n ? n : r->cx;
-	for (; n > 0 && (n <= 80 || r->al != ' '); n--)
+	for (n = n ? n : r->cx; n > 0 && (n <= 80 || r->al != ' '); n--)
 		console_out(vm, &r->al, 1);
 }
 
@@ -2000,10 +1994,8 @@ static void print_string(struct vm *vm, struct regs16 *r, u32 number)
 /* The cursor goes to row DH. Without a newline texts would run together. */
 static void set_cursor(struct vm *vm, struct regs16 *r, u32 number)
 {
-	u8 newline = '\n';
-
 	if (r->dh != vm->row)
-		console_out(vm, &newline, 1);
+		console_out(vm, (u8 *)"\n", 1);
 	vm->row = r->dh;
 }
 
@@ -2226,12 +2218,12 @@ static void get_key(struct vm *vm, struct regs16 *r, u32 number)
 		input_waits(vm, -1);
 	peek_key(vm, r, 0);
 	vm->regs.rflags = flags;
-	if (vm->input >= 0)
+	if (vm->input >= 0) {
 		vm->input = NO_INPUT;
-	if (vm->input == NO_INPUT || stopped)
-		return;
-	vm->status = STATUS_OK;
-	vm->why = "it waits for a key, and stdin has ended";
+	} else if (!stopped) {
+		vm->status = STATUS_OK;
+		vm->why = "it waits for a key, and stdin has ended";
+	}
 }
 
 /* The services, by interrupt and AH. Of rows that fit the first one counts. */
@@ -2270,19 +2262,18 @@ static const struct service {
 static bool serve_bios(struct vm *vm)
 {
 	const struct service *s = services, *end = s + ARRAY_SIZE(services);
-	u32 ah;
+	struct regs16 *r = (struct regs16 *)&vm->regs;
 
 	get_registers(vm);
-	ah = vm->regs.rax >> 8 & 0xff;
 	while (s < end &&
-	       (s->vector != vm->vector || (s->ah != ANY && s->ah != ah)))
+	       (s->vector != vm->vector || (s->ah != ANY && s->ah != r->ah)))
 		s++;
 	if (s == end || vm->sregs.cr0 & X86_CR0_PE ||
 	    (vm->sregs.cr0 & X86_CR0_NE && !vm->by_int))
 		return false;
 	if (vm->on[TRACE])
-		say("INT 0x%02x, AX 0x%04x\n", s->vector, (u16)vm->regs.rax);
-	s->serve(vm, (struct regs16 *)&vm->regs, s->number);
+		say("INT 0x%02x, AX 0x%04x\n", s->vector, r->ax);
+	s->serve(vm, r, s->number);
 	complete_io(vm);
 	KVM(vm->vcpu_fd, KVM_SET_SREGS, &vm->sregs);
 	KVM(vm->vcpu_fd, KVM_SET_REGS, &vm->regs);
@@ -2324,14 +2315,12 @@ static void show_screen(const struct vm *vm)
 	if (vm->start < SCREEN + 2 * sizeof(text) && vm->end > SCREEN)
 		return;
 	for (int i = 0; i < 25 * 80; i++, cell += 2) {
-		bool blank = cell[0] == ' ' || cell[0] == 0 || cell[1] == 0 ||
-			     cell[1] == 0xff;
+		bool hidden = cell[0] == 0 || cell[1] == 0 || cell[1] == 0xff;
+		char c = isprint(cell[0]) ? (char)cell[0] : '.';
 
-		text[i / 80][i % 80] = blank ? ' ' : '.';
-		if (blank)
+		text[i / 80][i % 80] = hidden ? ' ' : c;
+		if (hidden || c == ' ')
 			continue;
-		if (isprint(cell[0]))
-			text[i / 80][i % 80] = (char)cell[0];
 		rows = i / 80 + 1;
 		columns[i / 80] = i % 80 + 1;
 	}
@@ -2365,7 +2354,7 @@ static unsigned multiboot(const struct vm *vm)
 			size = i + w[2] < size ? i + w[2] : size;
 		}
 	}
-	return two ? 2 : 0;
+	return tag ? 2 : 0;
 }
 
 /*
@@ -2386,29 +2375,24 @@ static void set_boot_registers(struct vm *vm, struct kvm_regs *regs)
 {
 	const u32 low = LOW_END / 1024, size = (u32)vm->mem_size - HIGH;
 	/* clang-format off */
-	const u32 info1[] = { /* flags, kilobytes; then those of the map */
-		0x41, low, size / 1024, 0, 0, 0, 0, 0, 0, 0, 0, 48, FREE + 52,
-		20, 0, 0, LOW_END, 0, 1, 20, HIGH, 0, size, 0, 1 };
-	const u32 info2[] = { /* tags: kilobytes, map, end */
-		96, 0, 4, 16, low, size / 1024, 6, 64, 24, 0,
-		0, 0, LOW_END, 0, 1, 0, HIGH, 0, size, 0, 1, 0, 0, 8 };
+	const u32 info[2][25] = { /* flags, kilobytes; then those of the map */
+		{ 0x41, low, size / 1024, 0, 0, 0, 0, 0, 0, 0, 0, 48, FREE + 52,
+		20, 0, 0, LOW_END, 0, 1, 20, HIGH, 0, size, 0, 1 },
+		/* version 2 has tags: kilobytes, map, end */
+		{ 96, 0, 4, 16, low, size / 1024, 6, 64, 24, 0,
+		0, 0, LOW_END, 0, 1, 0, HIGH, 0, size, 0, 1, 0, 0, 8 } };
 	/* clang-format on */
-	unsigned version = 0;
+	unsigned version = vm->mode->bits == 32 ? multiboot(vm) : 0;
 
 	if (vm->boot)
 		regs->rdx = vm->image_size > FLOPPY * SECTOR ? 0x80 : 0;
 	if (vm->mode->bits == 16 && regs->rip < STACK_ROOM)
 		regs->rsp = BOOT;
-	if (vm->path && vm->mode->bits == 32)
-		version = multiboot(vm);
 	if (version == 0)
 		return;
 	regs->rax = version == 1 ? 0x2BADB002 : 0x36D76289;
 	regs->rbx = FREE;
-	if (version == 1)
-		memcpy(vm->mem + FREE, info1, sizeof(info1));
-	else
-		memcpy(vm->mem + FREE, info2, sizeof(info2));
+	memcpy(vm->mem + FREE, info[version > 1], sizeof(info[0]));
 }
 
 /* ===================================================================== 14 ===
@@ -2512,11 +2496,10 @@ static void show_exit(struct vm *vm)
 }
 
 /* Have KVM_RUN return also for debugging: after steps, or at breakpoints. */
-static void set_debug(struct vm *vm, u32 control)
+static void set_debug(struct vm *vm, u32 how)
 {
-	struct kvm_guest_debug debug = { .control = KVM_GUESTDBG_ENABLE };
+	struct kvm_guest_debug debug = { .control = KVM_GUESTDBG_ENABLE | how };
 
-	debug.control |= control;
 	KVM(vm->vcpu_fd, KVM_SET_GUEST_DEBUG, &debug);
 }
 
@@ -2842,31 +2825,25 @@ static void open_gdb(struct vm *vm)
 	vm->input = NO_MORE; /* for the guest */
 }
 
-/* The registers that gdb knows, in its order. */
-#define REG(name) offsetof(struct kvm_regs, name)
-
-static const size_t order64[] = {
-	REG(rax), REG(rbx), REG(rcx), REG(rdx), REG(rsi), REG(rdi),
-	REG(rbp), REG(rsp), REG(r8),  REG(r9),  REG(r10), REG(r11),
-	REG(r12), REG(r13), REG(r14), REG(r15), REG(rip), REG(rflags),
-};
-static const size_t order32[] = {
-	REG(rax), REG(rcx), REG(rdx), REG(rbx), REG(rsp),
-	REG(rbp), REG(rsi), REG(rdi), REG(rip), REG(rflags),
+/*
+ * The registers that gdb knows of 32-bit and of 64-bit code, in its order. The
+ * numbers are places in struct kvm_regs, as in reg_names[].
+ */
+static const u8 reg_order[2][18] = {
+	{ 0, 2, 3, 1, 6, 7, 4, 5, 16, 17 },
+	{ 0, 1, 2, 3, 4, 5, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17 },
 };
 
 /* Copy them out for gdb, or in. Returns their size in bytes. */
 static size_t copy_registers(struct vm *vm, u8 *data, bool in)
 {
 	bool is64 = vm->mode->bits == 64;
-	const size_t *order = is64 ? order64 : order32;
-	size_t count = is64 ? ARRAY_SIZE(order64) : ARRAY_SIZE(order32);
 	size_t size, done = 0;
 
-	for (size_t i = 0; i < count; i++, done += size) {
-		u8 *reg = (u8 *)&vm->regs + order[i];
+	for (int i = 0; i < (is64 ? 18 : 10); i++, done += size) {
+		u64 *reg = &vm->regs.rax + reg_order[is64][i];
 
-		size = is64 && order[i] != REG(rflags) ? 8 : 4;
+		size = is64 && i != 17 ? 8 : 4; /* RFLAGS has 4, too */
 		if (in)
 			memcpy(reg, data + done, size);
 		else
@@ -2934,11 +2911,10 @@ static int run_in_gdb(struct vm *vm, bool step)
 }
 
 /* A reply of a letter and a number: how the guest has stopped or ended. */
-static const char *stop_reply(struct gdb *gdb, char how, int code)
+static const char *stop_reply(struct gdb *gdb, const char *how, int code)
 {
 	flush_output();
-	sprintf(gdb->reply, "%c%02x", how, (u8)code);
-	return gdb->reply;
+	return hex_reply(gdb, how, &code, 1);
 }
 
 /*
@@ -2956,31 +2932,30 @@ static const char *resume(struct vm *vm, const char *p)
 	if (signal != 0) {
 		vm->status = STATUS_GUEST;
 		end_run(vm);
-		return stop_reply(gdb, 'X', signal);
+		return stop_reply(gdb, "X", signal);
 	}
 	set_debug(vm, KVM_GUESTDBG_USE_SW_BP |
 			      (step ? KVM_GUESTDBG_SINGLESTEP : 0));
 	gdb->signal = run_in_gdb(vm, step);
 	gdb->interrupt &= gdb->signal != SIGINT;
 	if (vm->status < 0 && !stopped)
-		return stop_reply(gdb, 'S', gdb->signal);
+		return stop_reply(gdb, "S", gdb->signal);
 	end_run(vm);
-	return stop_reply(gdb, 'W', vm->status);
+	return stop_reply(gdb, "W", vm->status);
 }
+
+#define TARGET(cpu) "l<target><architecture>" cpu "</architecture></target>"
 
 /* q, a query: what we can do, what CPU it is, and `monitor' with any word. */
 static const char *answer_query(struct vm *vm, const char *p)
 {
-	static const char *const names[] = { "i8086", "i386", "i386:x86-64" };
+	static const char *const targets[] = { TARGET("i8086"), TARGET("i386"),
+					       TARGET("i386:x86-64") };
 
 	if (!strncmp(p, "qSupported", 10))
 		return "PacketSize=1000;qXfer:features:read+";
-	if (!strncmp(p, "qXfer:features:read:target.xml:0,", 33)) {
-		sprintf(vm->gdb->reply,
-			"l<target><architecture>%s</architecture></target>",
-			names[vm->mode->bits / 32]);
-		return vm->gdb->reply;
-	}
+	if (!strncmp(p, "qXfer:features:read:target.xml:0,", 33))
+		return targets[vm->mode->bits / 32];
 	if (strncmp(p, "qRcmd,", 6) != 0)
 		return "";
 	show_registers(vm);
@@ -3001,7 +2976,7 @@ static const char *answer(struct vm *vm, char *p)
 
 	switch (*p) {
 	case '?':
-		return stop_reply(vm->gdb, 'S', vm->gdb->signal);
+		return stop_reply(vm->gdb, "S", vm->gdb->signal);
 	case 'g':
 		return hex_reply(vm->gdb, "", data,
 				 copy_registers(vm, data, false));
