@@ -2331,7 +2331,7 @@ static void show_screen(const struct vm *vm)
 /*
  * Multiboot is how boot loaders start kernels in protected mode. Does the image
  * have a header for that? Returns its version, 1 or 2; or 0; or 3 if it is
- * version 2 and has a tag (type 3, 12 bytes) for an entry of its own.
+ * version 2 and has a tag (type 3) for an entry of its own.
  */
 static unsigned multiboot(const struct vm *vm)
 {
