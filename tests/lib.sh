@@ -183,8 +183,8 @@ capture() {
 	err=${contents%"$NL"}
 }
 
-# contents FILE: $contents is what it has, newlines at its end included. Where that
-# is a line at most, and so it mostly is, it takes no other process.
+# contents FILE: $contents is what it has, newlines at its end included. Where
+# that is a line at most, and so it mostly is, it takes no other process.
 contents() {
 	contents='' more=''
 	if { IFS= read -r contents &&
