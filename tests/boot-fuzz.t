@@ -1,14 +1,14 @@
 #!/bin/sh
 # Whatever a boot sector asks of the BIOS, its disk and its devices, the run ends
 # with a documented status, and without a report of the sanitizers. FULL=1 tries
-# 1,000 sectors instead of 100; SEED says which ones.
+# 1,000 sectors instead of 50; SEED says which ones.
 # backends: no (needs the sanitizer build, and hundreds of runs)
 . "${0%/*}/lib.sh"
 need_kvm
 command -v perl >/dev/null || skip_all 'perl is not installed'
 need_sanitizer
 runs=${FULL:+1000}
-runs=${runs:-100}
+runs=${runs:-50}
 
 # A sector loads registers and segments with values at which something ends, and
 # calls a service, a few times; or it writes and reads ports, moves its stack,

@@ -118,8 +118,6 @@ other() {
 }
 makes 'other flags, with quotes: built again' "$again$next" other
 makes 'the same flags: not built again' "${next#?}" other
-makes 'other LDFLAGS: built again' "$again$next" other LDFLAGS=-Wl,-O1
-other -s
 like 'a dynamic program names its interpreter' "$(readelf -l simple-kvm)" INTERP
 if [ ! "$kvm" ] || ! command -v valgrind >/dev/null; then
 	skip 'no error that valgrind sees' 'needs KVM and valgrind'
@@ -183,10 +181,11 @@ is '...so nothing is built again' \
 if [ "$kvm" ]; then
 	rm -f simple-kvm
 	like 'make run' "$(other -s run 2>&1)" '^simple-kvm: long mode: .*expected$'
+	makes 'other LDFLAGS: built again' "$again$next" other LDFLAGS=-Wl,-O1
 	tested=$SIMPLE_KVM
 	sed 's/halt(42)/halt(41)/' guest64.c >"$T/x" && cp "$T/x" guest64.c
 	sed 's/memval = 42/memval = 43/' guest32.c >"$T/x" && cp "$T/x" guest32.c
-	other -s
+	other -s LDFLAGS=-Wl,-O1
 	SIMPLE_KVM=./simple-kvm
 	run -l
 	is 'a wrong accumulator: status' "$status" 1

@@ -2,7 +2,7 @@
 # What a guest's author has from guest.h, guest.ld and the Makefile: what
 # compilers call, links by hand and of several files, no SSE unless it is asked
 # for, and debugging information that leaves the image as it is. FULL=1 compiles
-# what compilers call at four levels of the optimizer instead of two.
+# what compilers call at four levels of the optimizer instead of one.
 # backends: no (needs a compiler)
 #
 # shellcheck disable=SC2086 # $make and $o may be several words
@@ -60,7 +60,7 @@ for cc in gcc clang; do
 	command -v $cc >/dev/null || { skip "mem, $cc" 'not installed'; continue; }
 	for mode in 16 32 64; do
 		mode_options $mode
-		for opt in -O0 -O3 ${FULL:+-Os -O2}; do
+		for opt in -O3 ${FULL:+-O0 -Os -O2}; do
 			what="mem, $cc $opt, MODE=$mode"
 			rm -f mem.bin
 			builds "$what" mem.bin CC=$cc MODE=$mode \

@@ -1,13 +1,13 @@
 #!/bin/sh
 # Whatever bytes a guest consists of, the run ends in time, with a documented
 # status and not by a signal. FULL=1 tries 2,000 images in each mode instead of
-# 100; SEED says which ones.
+# 50; SEED says which ones.
 # backends: no (hundreds of runs are slow on an emulated CPU)
 . "${0%/*}/lib.sh"
 need_kvm
 command -v perl >/dev/null || skip_all 'perl is not installed'
 runs=${FULL:+2000}
-runs=${runs:-100}
+runs=${runs:-50}
 
 # Half of the images are random bytes. The others are random instructions of
 # those that reach the hypervisor, or break something, between random bytes.

@@ -202,7 +202,7 @@ run() { capture "$SIMPLE_KVM" "$@"; }
 # run_for_a_time ARGUMENT...: run a guest that prints, and never ends, with a
 # --timeout of $seconds: where that is too short for it to print, with more.
 run_for_a_time() {
-	for seconds in 0.2 2 20; do
+	for seconds in 0.1 2 20; do
 		run -t $seconds "$@"
 		[ -z "$out" ] || return 0
 	done

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Whatever an ELF file says, the run ends with a documented status and without a
-# report of the sanitizers. FULL=1 tries 5,000 mutated files instead of 200;
+# report of the sanitizers. FULL=1 tries 5,000 mutated files instead of 100;
 # SEED says which ones.
 # backends: no (needs the sanitizer build, and hundreds of runs)
 . "${0%/*}/lib.sh"
@@ -8,7 +8,7 @@ need_kvm
 command -v perl >/dev/null || skip_all 'perl is not installed'
 need_sanitizer
 runs=${FULL:+5000}
-runs=${runs:-200}
+runs=${runs:-100}
 
 # Each file is a good one with some fields of its headers, or some bytes
 # anywhere, changed, and now and then cut short or zeroed from somewhere on.

@@ -1,14 +1,14 @@
 #!/bin/sh
 # Whatever is sent to --gdb, it ends with a documented status, and without a
 # report of the sanitizers. FULL=1 tries 5,000 streams of packets instead of
-# 100; SEED says which ones.
+# 50; SEED says which ones.
 # backends: no (needs the sanitizer build, and many runs)
 . "${0%/*}/lib.sh"
 need_kvm
 command -v perl >/dev/null || skip_all 'perl is not installed'
 need_sanitizer
 runs=${FULL:+5000}
-runs=${runs:-100}
+runs=${runs:-50}
 
 # A stream has packets that gdb could send, some of them with a few bytes
 # changed, dropped, repeated or added before the checksum is made, or after; and
