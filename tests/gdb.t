@@ -1,10 +1,11 @@
 #!/bin/sh
 # gdb itself can debug a guest through --gdb, in each mode: breakpoints, finish,
 # variables and calls, faults, ^C, output, monitor; and if gdb is killed,
-# simple-kvm ends, too.
+# simple-kvm ends, too. FULL=1 tries protected mode as well.
 # backends: no (needs gdb)
 # shellcheck disable=SC2016 # the variables in single quotes are gdb's
 . "${0%/*}/lib.sh"
+FULL=${FULL:-}
 need_kvm
 command -v gdb >/dev/null || skip_all 'gdb is not installed'
 (cd "${TESTS%/*}" && for n in 16 32 64; do
@@ -64,6 +65,10 @@ interrupted() {
 }
 
 in_gdb() {
+	if [ "$mode$FULL" = -s ]; then
+		skip "$mode: gdb" 'FULL=1 tries it'
+		return
+	fi
 	elf=$GUESTS/debug$bits.elf
 	debug "$elf" 'break add' c bt finish 'print total' 'print twice(1)' \
 		'info breakpoints' 'delete' 'print twice(1)' 'print total' \

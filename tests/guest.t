@@ -2,7 +2,8 @@
 # What a guest's author has from guest.h, guest.ld and the Makefile: what
 # compilers call, links by hand and of several files, no SSE unless it is asked
 # for, and debugging information that leaves the image as it is. FULL=1 compiles
-# what compilers call at four levels of the optimizer instead of one.
+# what compilers call at four levels of the optimizer instead of one, and clang as
+# well as gcc.
 # backends: no (needs a compiler)
 #
 # shellcheck disable=SC2086 # $make and $o may be several words
@@ -56,7 +57,7 @@ builds() {
 right="zeroes right${NL}copy right${NL}memmove up right${NL}memmove down right\
 ${NL}memmove none right${NL}memset right${NL}memcmp right"
 cp tests/guests/mem.c mem.c
-for cc in gcc clang; do
+for cc in gcc ${FULL:+clang}; do
 	command -v $cc >/dev/null || { skip "mem, $cc" 'not installed'; continue; }
 	for mode in 16 32 64; do
 		mode_options $mode

@@ -234,7 +234,7 @@ if [ "${FULL:-}" ]; then
 	hypercalls 'dynamic'
 fi
 # As it is by default: static, if there is what that takes.
-build 'the default' simple-kvm CFLAGS=-O1
+build 'the default' simple-kvm CFLAGS=-O0
 hypercalls 'default'
 
 if command -v strace >/dev/null; then

@@ -197,8 +197,8 @@ else
 	is 'a line at a time to a terminal' "$(on_terminal '</dev/null')" "$lines"
 	is 'few writes to a file, with stdin from a terminal' \
 		"$(on_terminal ">'$T/file'")" 1
-	# mov $0xe9, %dx; mov $65535, %cx; rep outsb; outsb; outsb; hlt
-	printf '\272\351\0\271\377\377\363\156\156\156\364' >"$T/flat"
+	# mov $0xe9, %dx; mov $16384, %cx; rep outsl; outsb; hlt
+	printf '\272\351\0\271\0\100\146\363\157\156\364' >"$T/flat"
 	# shellcheck disable=SC2086 # these are several words
 	capture strace -f --seccomp-bpf -o "$T/trace" $no_ticks \
 		"$SIMPLE_KVM" -r "$T/flat"
