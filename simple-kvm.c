@@ -1994,8 +1994,10 @@ static void print_string(struct vm *vm, struct regs16 *r, u32 number)
 /* The cursor goes to row DH. Without a newline texts would run together. */
 static void set_cursor(struct vm *vm, struct regs16 *r, u32 number)
 {
+	u8 newline = '\n';
+
 	if (r->dh != vm->row)
-		console_out(vm, (u8 *)"\n", 1);
+		console_out(vm, &newline, 1);
 	vm->row = r->dh;
 }
 
@@ -2283,7 +2285,7 @@ static bool serve_bios(struct vm *vm)
 /*
  * KVM_RUN was interrupted, by a tick mostly. Move the clock of a PC's BIOS. See
  * whether the guest jumps to itself: then it has ended, for no interrupt ever
- * comes that would change that. (gdb may.)
+ * comes that would change that. Under gdb it goes on, for gdb may change it.
  */
 static void handle_tick(struct vm *vm)
 {
@@ -2318,8 +2320,9 @@ static void show_screen(const struct vm *vm)
 		bool hidden = cell[0] == 0 || cell[1] == 0 || cell[1] == 0xff;
 		char c = isprint(cell[0]) ? (char)cell[0] : '.';
 
-		text[i / 80][i % 80] = hidden ? ' ' : c;
-		if (hidden || c == ' ')
+		c = hidden ? ' ' : c;
+		text[i / 80][i % 80] = c;
+		if (c == ' ')
 			continue;
 		rows = i / 80 + 1;
 		columns[i / 80] = i % 80 + 1;
@@ -2914,7 +2917,7 @@ static int run_in_gdb(struct vm *vm, bool step)
 static const char *stop_reply(struct gdb *gdb, const char *how, int code)
 {
 	flush_output();
-	return hex_reply(gdb, how, &code, 1);
+	return hex_reply(gdb, how, &code, 1); /* its lowest byte */
 }
 
 /*
