@@ -346,30 +346,31 @@ registers 1 00000300 00000000 00000000 00000000 1
 # itself: jmp 1f; .org 0x0b; .word 512; .org 0x18; .word 9, 1; 1: mov $0x0201, %ax;
 # mov $0x9000, %bx; mov $0x0101, %cx; xor %dx, %dx; int $0x13; mov $0x08, %ah; int
 # $0x13 (and its results)
-for block in '\011\0\1\0 0009' '\0\0\0\0 0036'; do
+# bpb BLOCK CODE: make a boot sector $T/bpb that jumps over these sectors of a
+# track, and heads, to the code.
+bpb() {
 	{
 		printf '\353\032\220\0\0\0\0\0\0\0\0\0\2\0\0\0\0\0\0\0\0\0\0\0'
 		# shellcheck disable=SC2059 # the format is the bytes
-		printf "${block% *}"
-		printf '\270\1\2\273\0\220\271\1\1\061\322\315\023' # to 0x9000
-		printf '\276\0\220\271\4\0\272\351\0\363\156'         # print 4 bytes
-		printf '\264\010\061\322\315\023\210\310\356\210\360\356\364'
+		printf "$1$2"
 		zeroes 500
 	} | head -c 510 >"$T/bpb"
 	printf '\125\252' >>"$T/bpb"
+}
+reads='\270\1\2\273\0\220\271\1\1\061\322\315\023' # to 0x9000
+reads=$reads'\276\0\220\271\4\0\272\351\0\363\156'     # print 4 bytes
+reads=$reads'\264\010\061\322\315\023\210\310\356\210\360\356\364'
+for block in '\011\0\1\0 0009' '\0\0\0\0 0036'; do
+	bpb "${block% *}" "$reads"
 	cat "$T/disk" >>"$T/bpb"
 	run -t 20 "$T/bpb"
 	is "a BIOS parameter block: ${block#* }" \
 		"$(printf '%s' "$out" | cut -c -4)" "${block#* }"
 done
-# Less than a cylinder: jmp; 63 sectors, 255 heads; mov $0x0880, %ax; mov %al, %dl;
+# Less than a cylinder of 63 sectors and 255 heads: mov $0x0880, %ax; mov %al, %dl;
 # int $0x13; mov %cl, %al; out %al, $0xe9; mov %ch, %al; out %al, $0xe9; hlt
-{
-	printf '\353\032\220\0\0\0\0\0\0\0\0\0\2\0\0\0\0\0\0\0\0\0\0\0\077\0\377\0'
-	printf '\270\200\010\210\302\315\023\210\310\346\351\210\350\346\351\364'
-	zeroes 500
-} | head -c 510 >"$T/bpb"
-printf '\125\252' >>"$T/bpb"
+bpb '\077\0\377\0' \
+	'\270\200\010\210\302\315\023\210\310\346\351\210\350\346\351\364'
 run -t 20 "$T/bpb"
 is 'a disk of less than a cylinder' \
 	"$(od -An -tx1 "$T/out" | tr -d ' ')" 3f00

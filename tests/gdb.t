@@ -5,7 +5,6 @@
 # backends: no (needs gdb)
 # shellcheck disable=SC2016 # the variables in single quotes are gdb's
 . "${0%/*}/lib.sh"
-FULL=${FULL:-}
 need_kvm
 command -v gdb >/dev/null || skip_all 'gdb is not installed'
 (cd "${TESTS%/*}" && for n in 16 32 64; do
@@ -65,7 +64,7 @@ interrupted() {
 }
 
 in_gdb() {
-	if [ "$mode$FULL" = -s ]; then
+	if [ "$mode${FULL:-}" = -s ]; then
 		skip "$mode: gdb" 'FULL=1 tries it'
 		return
 	fi

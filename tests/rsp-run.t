@@ -7,20 +7,20 @@
 . "${0%/*}/rsp.sh"
 need_kvm
 
+# code HEX: the packet that puts these bytes at 0x8000.
+code() { printf 'M8000,%x:%s' $((${#1} / 2)) "$1"; }
+
 # absent WHAT CODE: this code, in hex, stops at 0x8000 because of an access to what
 # is not there; again if it goes on; and if it goes on at 0x8010, prints an O.
 absent() {
-	code=$(printf '%s' "$2" | sed 's/../&/g')
-	session "M8000,$(printf %x $((${#code} / 2))):$code" \
-		M8010,5:b04fe6e9f4 c g c g
+	session "$(code "$2")" M8010,5:b04fe6e9f4 c g c g
 	is "$1: stops" "$(reply 3) $(reply 5)" 'S0b S0b'
 	is "$1: at the access, twice" "$(reply 6)" "$(reply 4)"
 	there=$(reply 4)
 	if [ "$bits" = 64 ]; then rip=257; else rip=65; fi
 	elsewhere=$(printf '%s' "$there" | cut -c "-$((rip - 1))")1080
 	elsewhere=$elsewhere$(printf '%s' "$there" | cut -c "$((rip + 4))-")
-	session "M8000,$(printf %x $((${#code} / 2))):$code" \
-		M8010,5:b04fe6e9f4 c "G$elsewhere" c
+	session "$(code "$2")" M8010,5:b04fe6e9f4 c "G$elsewhere" c
 	is "$1: goes on elsewhere" "$(output | grep -o '^O')" O
 }
 
@@ -76,9 +76,9 @@ stops() {
 	64) set -- 48b82a0000000100000048a30004000000000000f4 \
 		48b82a0000000000000048a30004000000000000f4 ;;
 	esac
-	session "M8000,$(printf %x $((${#1} / 2))):$1" c
+	session "$(code "$1")" c
 	is "$mode: a verdict of 42, and more" "$(reply 2)" W01
-	session "M404,4:ffffffff" "M8000,$(printf %x $((${#2} / 2))):$2" c
+	session M404,4:ffffffff "$(code "$2")" c
 	is "$mode: a verdict of 42, whatever is beside it" "$(reply 3)" W00
 
 	if [ "$mode" = -r ]; then
